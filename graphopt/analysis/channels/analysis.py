@@ -1,0 +1,117 @@
+"""The ``Channels`` analysis and its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphopt.analysis.channels.groups import Group, build, columns_of, rows_of
+from graphopt.analysis.channels.propagate import Flow, analyse
+from graphopt.analysis.cost import Cost, CostTable
+from graphopt.analysis.manager import Analyses, Analysis
+from graphopt.analysis.shapes import InputShapes, Shapes
+from graphopt.model import Model, node_key, node_label
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """The channels of one model: labels of every tensor, groups, and their shares of the cost.
+
+    Attributes:
+        groups: all groups, frozen ones too.
+        flow: the layouts and labels behind them.
+        cost: the model's cost, by which shares are counted.
+        nodes: the nodes by id.
+    """
+
+    model: Model
+    flow: Flow
+    groups: tuple[Group, ...]
+    cost: CostTable
+    nodes: dict[str, gs.Node]
+
+    @property
+    def prunable(self) -> tuple[Group, ...]:
+        """The groups that are not frozen."""
+        return tuple(g for g in self.groups if g.frozen is None)
+
+    @property
+    def prunable_share_of_macs(self) -> float:
+        """The share of all multiply-accumulates that belong to operators which read or make a prunable channel."""
+        free = np.zeros(len(self.flow.table), bool)
+        for group in self.prunable:
+            free[group.units] = True
+        found = 0
+        for mixer in self.flow.mixers:
+            node = self.nodes[mixer.node]
+            touched = free[rows_of(self.flow, node, mixer)].any() or free[columns_of(self.flow, node, mixer)].any()
+            cost = self.cost.of(node)
+            found += cost.macs if touched and cost is not None and cost.macs is not None else 0
+        return found / self.cost.macs if self.cost.macs else 0.0
+
+    def graph(self) -> nx.Graph[tuple[str, int]]:
+        """Nodes are (tensor id, axis) with the ids of their groups; edges carry the operator that ties the two."""
+        made: nx.Graph[tuple[str, int]] = nx.Graph()
+        group_of = {int(u): g.id for g in self.groups for u in g.units}
+        classes: dict[str, list[tuple[int, set[int]]]] = {}
+        for name, layout in [*self.flow.tensors.items(), *self.flow.constants.items()]:
+            rows: list[tuple[int, set[int]]] = []
+            for axis in range(layout.rank):
+                found = set(self.flow.table.find(layout.labels(axis)).tolist())
+                if found:
+                    rows.append((axis, found))
+                    made.add_node((name, axis), groups=tuple(sorted({group_of[c] for c in found if c in group_of})))
+            classes[name] = rows
+        for node in self.model.graph.nodes:
+            _edges(made, node, classes)
+        return made
+
+    def to_json(self) -> dict[str, Any]:
+        """The groups as plain data."""
+        return {
+            "prunable_share_of_macs": self.prunable_share_of_macs,
+            "groups": [
+                {
+                    "id": g.id,
+                    "tensor": g.tensor,
+                    "units": g.size,
+                    "places": [
+                        {"tensor": p.tensor, "axes": list(p.axes), "elements_per_unit": p.count, "constant": p.constant}
+                        for p in g.places
+                    ],
+                    "operators": list(g.operators),
+                    "macs": g.macs,
+                    "constraints": list(g.constraints),
+                    "frozen": g.frozen,
+                }
+                for g in self.groups
+            ],
+        }
+
+
+def _edges(made: nx.Graph[tuple[str, int]], node: gs.Node, classes: dict[str, list[tuple[int, set[int]]]]) -> None:
+    for source in node.inputs:
+        for target in node.outputs:
+            for axis, mine in classes.get(source.name, ()):
+                for other, theirs in classes.get(target.name, ()):
+                    if mine & theirs:
+                        made.add_edge((source.name, axis), (target.name, other), operator=node_label(node))
+
+
+@dataclass(frozen=True, slots=True)
+class Channels(Analysis[ChannelGraph]):
+    """Label the channels of a model; ``inputs`` fixes dynamic input shapes, for the cost only."""
+
+    inputs: InputShapes = ()
+
+    def compute(self, analyses: Analyses) -> ChannelGraph:
+        """Labels come from the shapes as declared (symbolic where dynamic), so that groups hold for every input size."""
+        model = analyses.model
+        flow = analyse(model, analyses.get(Shapes()))
+        cost = analyses.get(Cost(self.inputs))
+        nodes = {node_key(n): n for n in model.graph.nodes}
+        return ChannelGraph(model, flow, build(model, flow, nodes, cost), cost, nodes)

@@ -1,0 +1,17 @@
+"""The command line: ``graphopt run``, ``inspect``, ``groups``, ``passes``. One file a command, loaded when it is
+called.
+
+``app`` holds the group, ``main`` runs it and turns every failure into one message and an exit code, ``common`` what the
+commands share, ``progress`` the bars.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """The console script ``graphopt``: run the command line and exit."""
+    import sys
+
+    from graphopt.cli.main import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""What the commands share: options, colours, and results on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO, TypeVar
+
+import click
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def debug_option(command: C) -> C:
+    """``--debug``: `graphopt.cli.main` looks for it among the arguments, before anything is parsed."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="On a failure, print the traceback too.")(command)
+
+
+def format_option(*formats: str) -> Callable[[C], C]:
+    """``--format``; the first one is the default."""
+    return click.option(
+        "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help="Form of the result."
+    )
+
+
+def model_argument(command: C) -> C:
+    """MODEL: an ONNX file. Whether it exists and what it holds is for ``Model.load`` to say."""
+    return click.argument("model", type=click.Path())(command)
+
+
+def on_terminal(stream: TextIO) -> bool:
+    """Whether colours and bars may go to a stream (https://no-color.org for the variable)."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+
+
+def colour(text: str, name: str) -> str:
+    """Bold text in a colour, for stderr; plain where that is no terminal."""
+    return click.style(text, fg=name, bold=True) if on_terminal(sys.stderr) else text
+
+
+def emit(text: str) -> None:
+    """A result, to stdout."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def print_versions(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """``--version``: ours, and those of the packages that decide what comes out."""
+    del parameter
+    if not wanted or ctx.resilient_parsing:
+        return
+    import platform
+    from importlib import metadata
+
+    from graphopt import __version__
+
+    lines = [f"graphopt {__version__}"]
+    for name in ("onnx", "onnx-graphsurgeon", "onnxruntime", "numpy"):
+        try:
+            lines.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            lines.append(f"{name} is not installed")
+    lines.append(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    emit("\n".join(lines))
+    ctx.exit()

@@ -1,0 +1,110 @@
+"""``graphopt inspect MODEL``: what each layer costs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from graphopt.analysis import Analyses, Cost, Shapes
+from graphopt.cli.common import debug_option, emit, format_option, model_argument, on_terminal
+from graphopt.cli.shapes import input_shapes, shape_option
+from graphopt.model import Model, node_key
+from graphopt.pipeline.figures import figures
+from graphopt.pipeline.record import Figures
+from graphopt.report.text import si, size
+
+HEADS = ("op", "name", "output", "MACs", "params", "share")
+MIN_NAME = 12
+
+
+@click.command(name="inspect", short_help="Show what a model costs, layer by layer.")
+@model_argument
+@shape_option
+@format_option("text", "json")
+@debug_option
+def command(model: str, shape: tuple[str, ...], form: str) -> None:
+    """Show what MODEL costs, layer by layer: output shape, multiply-accumulates, parameters and share of the whole."""
+    loaded = Model.load(model)
+    shapes = input_shapes(loaded, shape)
+    total = figures(loaded, shapes)
+    layers = _layers(loaded, shapes)
+    if form == "json":
+        emit(json.dumps(_data(loaded, shapes, total, layers), indent=2))
+    else:
+        _print(loaded, shapes, total, layers)
+
+
+def _layers(model: Model, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[dict[str, Any]]:
+    analyses = Analyses(model)
+    cost, inferred = analyses.get(Cost(inputs=shapes)), analyses.get(Shapes(inputs=shapes))
+    layers: list[dict[str, Any]] = []
+    for node in model.graph.nodes:
+        found = cost.of(node)
+        shape = inferred.shape(node.outputs[0]) if node.outputs else None
+        layers.append(
+            {
+                "op": node.op,
+                "domain": node.domain or "",
+                "name": node.name,
+                "output": node_key(node),
+                "shape": None if shape is None else list(shape),
+                "macs": None if found is None else found.macs,
+                "params": 0 if found is None else found.params,
+                "share": found.macs / cost.macs if found is not None and found.macs and cost.macs else 0.0,
+            }
+        )
+    return layers
+
+
+def _data(
+    model: Model, shapes: tuple[tuple[str, tuple[int, ...]], ...], total: Figures, layers: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "model": model.label,
+        "opset": model.opset,
+        "inputs": {name: list(dims) for name, dims in shapes},
+        "total": {"nodes": total.nodes, "params": total.params, "macs": total.macs, "bytes": total.bytes},
+        "unknown": list(total.unknown),
+        "layers": layers,
+    }
+
+
+def _print(model: Model, shapes: tuple[tuple[str, tuple[int, ...]], ...], total: Figures, layers: list[dict[str, Any]]) -> None:
+    rows = [_cells(layer) for layer in layers]
+    colour = on_terminal(sys.stdout)
+    width = shutil.get_terminal_size((80, 24)).columns if colour else 80
+    console = Console(width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False, markup=False)
+    columns = zip(HEADS, *rows, strict=True)
+    taken = sum(max(map(len, column)) for column in columns if column[0] != "name")
+    room = max(MIN_NAME, width - taken - 3 * len(HEADS))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for head in HEADS:
+        table.add_column(head, justify="left" if head in ("op", "name") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_shortened(cell, room) if head == "name" else cell for head, cell in zip(HEADS, row, strict=True)))
+    given = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in shapes)
+    console.print(f"{model.label}  opset {model.opset}  input {given}")
+    console.print(table)
+    more = "+" if total.unknown else ""
+    console.print(f"{total.nodes} nodes, {si(total.params)} parameters, {si(total.macs)}{more} MACs, {size(total.bytes)}")
+    if total.unknown:
+        console.print(f"the cost of {len(total.unknown)} nodes is not known: {', '.join(total.unknown[:5])}")
+
+
+def _cells(layer: dict[str, Any]) -> tuple[str, ...]:
+    shape = "?" if layer["shape"] is None else "x".join("?" if d is None else str(d) for d in layer["shape"])
+    macs = "?" if layer["macs"] is None else si(layer["macs"])
+    return (layer["op"], layer["name"] or layer["output"], shape, macs, si(layer["params"]), f"{layer['share']:.1%}")
+
+
+def _shortened(name: str, room: int) -> str:
+    """A long name by its end, which is what tells the layers of a block apart."""
+    return name if len(name) <= room else "…" + name[1 - room :]

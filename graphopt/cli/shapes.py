@@ -1,0 +1,43 @@
+"""``--shape NAME=1x3x224x224``: the sizes that a model leaves open, for the commands that run nothing on data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from graphopt.errors import UsageError
+from graphopt.model import Model
+from graphopt.pipeline import InputShapes
+from graphopt.pipeline.context import shapes_of
+from graphopt.runtime import generated
+from graphopt.spec import near
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+_SHAPE = re.compile(r"(?P<name>.+)=(?P<dims>[0-9]+(x[0-9]+)*)")
+
+
+def shape_option(command: C) -> C:
+    """The option, which may be given once for each input."""
+    help_text = "Shape of an input, NAME=1x3x224x224; open sizes are guessed otherwise."
+    return click.option("--shape", multiple=True, metavar="NAME=DIMS", help=help_text)(command)
+
+
+def input_shapes(model: Model, given: tuple[str, ...]) -> InputShapes:
+    """The shape of each input: as given, else as a generated input would have it.
+
+    Raises:
+        UsageError: GO922, a shape cannot be read or names no input.
+    """
+    shapes = dict(shapes_of(generated(model, 1)))
+    for text in given:
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            raise UsageError("GO922", "--shape", f"{text!r} is not a shape", "write NAME=1x3x224x224")
+        if match["name"] not in shapes:
+            raise UsageError("GO922", "--shape", f"the model has no input {match['name']!r}", near(match["name"], shapes))
+        shapes[match["name"]] = tuple(int(n) for n in match["dims"].split("x"))
+    return tuple(shapes.items())

@@ -1,0 +1,298 @@
+"""``Model``: an ONNX model that can be read, edited and written without loss.
+
+``Model.graph`` is the editing handle (``onnx_graphsurgeon.Graph``). The methods here are the edits that passes need, done by
+identity and in constant time where possible; tensors keep unique names, so a tensor's name is its id, and a node's id is the
+name of its first output.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphopt.errors import ModelError
+from graphopt.model import files, links
+from graphopt.model.copying import copy_graph
+from graphopt.model.ledger import Ledger
+from graphopt.model.order import sort_nodes, sweep
+from graphopt.model.reader import Source, read, read_proto
+from graphopt.model.weights import Weights, array_of
+from graphopt.model.writer import Writer
+
+
+def node_key(node: gs.Node) -> str:
+    """The id of a node in its graph: the name of its first output that has one."""
+    return next((t.name for t in node.outputs if t.name), "")
+
+
+def node_label(node: gs.Node) -> str:
+    """A node as a person would name it: ``Conv 'stem'`` or, without a name, ``Conv -> 'y'``."""
+    return f"{node.op} '{node.name}'" if node.name else f"{node.op} -> '{node_key(node)}'"
+
+
+class Model:
+    """One ONNX model in memory.
+
+    Attributes:
+        graph: the graph to read and edit; call ``edited`` after editing its objects directly.
+        label: the file's name, for messages.
+        path: the file it was loaded from, None if from memory.
+        version: grows with every edit; analyses are cached by it.
+    """
+
+    def __init__(self, graph: gs.Graph, ledger: Ledger, path: Path | None, label: str) -> None:
+        self.graph = graph
+        self.path = path
+        self.label = label
+        self.version = 0
+        self._ledger = ledger
+        self._names: set[str] | None = None
+
+    @classmethod
+    def load(cls, source: Source) -> Model:
+        """Read a model from a path, its bytes or a ModelProto. Raises ModelError (GO001 to GO013) if it is damaged."""
+        proto, path, label = read_proto(source)
+        graph, ledger = read(proto, path.parent if path is not None else None, label)
+        return cls(graph, ledger, path, label)
+
+    # -- reading ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def opset(self) -> int:
+        """The version of the default operator set."""
+        return self.opset_of("") or 1
+
+    def opset_of(self, domain: str) -> int | None:
+        """The version of an operator set, None if the model does not import it. '' and 'ai.onnx' are the same."""
+        wanted = {"", "ai.onnx"} if domain in ("", "ai.onnx") else {domain}
+        return next((o.version for o in self._ledger.shell.opset_import if o.domain in wanted), None)
+
+    @property
+    def ir_version(self) -> int:
+        """The version of the file format."""
+        return self._ledger.shell.ir_version
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The model's metadata_props."""
+        return {p.key: p.value for p in self._ledger.shell.metadata_props}
+
+    @property
+    def functions(self) -> Sequence[onnx.FunctionProto]:
+        """The model's local functions."""
+        return list(self._ledger.shell.functions)
+
+    def value(self, tensor: gs.Tensor) -> NDArray[Any] | None:
+        """The value of a constant (initializer or output of a Constant node), read-only; None for anything else."""
+        if isinstance(tensor, gs.Constant):
+            return array_of(tensor._values)
+        producer = self.producer(tensor)
+        if producer is not None and producer.op == "Constant" and producer.domain in (None, "", "ai.onnx"):
+            return _constant_of(producer)
+        return None
+
+    def producer(self, tensor: gs.Tensor) -> gs.Node | None:
+        """The node that computes ``tensor``; None for inputs and initializers."""
+        return tensor.inputs[0] if tensor.inputs else None
+
+    def users(self, tensor: gs.Tensor) -> list[gs.Node]:
+        """The nodes that read ``tensor``, each once; those inside subgraphs too."""
+        found: dict[int, gs.Node] = {id(n): n for n in tensor.outputs}
+        return list(found.values())
+
+    def is_output(self, tensor: gs.Tensor) -> bool:
+        """Whether ``tensor`` is an output of the graph."""
+        return any(t is tensor for t in self.graph.outputs)
+
+    # -- editing ---------------------------------------------------------------------------------------------------------
+
+    def edited(self) -> None:
+        """Tell that the graph was changed."""
+        self.version += 1
+
+    def fresh(self, hint: str) -> str:
+        """A name that no tensor or node of the model has, made from ``hint``."""
+        if self._names is None:
+            self._names = _all_names(self.graph)
+        name, count = hint or "tensor", 0
+        while name in self._names:
+            count += 1
+            name = f"{hint}_{count}"
+        self._names.add(name)
+        return name
+
+    def constant(self, hint: str, array: NDArray[Any]) -> gs.Constant:
+        """A new initializer with a fresh name."""
+        return gs.Constant(self.fresh(hint), np.asarray(array))
+
+    def variable(self, hint: str, dtype: Any = None, shape: Sequence[int | str | None] | None = None) -> gs.Variable:
+        """A new tensor with a fresh name, for a node to produce."""
+        return gs.Variable(self.fresh(hint), dtype, None if shape is None else tuple(shape))
+
+    def add(
+        self,
+        op: str,
+        inputs: Sequence[gs.Tensor],
+        outputs: Sequence[gs.Tensor],
+        attrs: dict[str, Any] | None = None,
+        *,
+        name: str = "",
+        domain: str = "",
+        before: gs.Node | None = None,
+    ) -> gs.Node:
+        """A new node. Outputs that another node produced become this node's; it stands ``before`` another, or last."""
+        node = self.make(op, inputs, outputs, attrs, name=name, domain=domain)
+        if before is None:
+            self.graph.nodes.append(node)
+        else:
+            self.graph.nodes.insert(_index(self.graph.nodes, before), node)
+        return node
+
+    def make(
+        self,
+        op: str,
+        inputs: Sequence[gs.Tensor],
+        outputs: Sequence[gs.Tensor],
+        attrs: dict[str, Any] | None = None,
+        *,
+        name: str = "",
+        domain: str = "",
+    ) -> gs.Node:
+        """As ``add``, but the node has no place in the graph yet: ``splice`` gives many nodes theirs in one pass."""
+        node = gs.Node(op, name, dict(attrs or {}), domain=domain or None)
+        links.set_inputs(node, inputs)
+        links.set_outputs(node, outputs)
+        self.edited()
+        return node
+
+    def splice(self, placed: dict[int, list[gs.Node]]) -> None:
+        """Put new nodes in front of old ones: ``placed`` maps ``id(old node)`` to the nodes before it."""
+        nodes: list[gs.Node] = []
+        for node in self.graph.nodes:
+            nodes.extend(placed.get(id(node), ()))
+            nodes.append(node)
+        self.graph.nodes[:] = nodes
+        self.edited()
+
+    def remove(self, node: gs.Node) -> None:
+        """Detach a node from its tensors and take it out of the graph."""
+        links.set_inputs(node, [])
+        links.set_outputs(node, [])
+        del self.graph.nodes[_index(self.graph.nodes, node)]
+        self.edited()
+
+    def set_input(self, node: gs.Node, index: int, tensor: gs.Tensor) -> None:
+        """Let input ``index`` of ``node`` read ``tensor``."""
+        links.set_input(node, index, tensor)
+        self.edited()
+
+    def replace_uses(self, old: gs.Tensor, new: gs.Tensor) -> None:
+        """Every reader of ``old`` reads ``new`` instead, inside subgraphs too. Graph outputs stay as they are."""
+        for node in self.users(old):
+            for index, tensor in enumerate(node.inputs):
+                if tensor is old:
+                    links.set_input(node, index, new)
+        for node in self.graph.nodes:
+            for subgraph in node.subgraphs(recursive=True):
+                subgraph.outputs = [new if t is old else t for t in subgraph.outputs]
+        self.edited()
+
+    def sweep(self) -> int:
+        """Remove nodes that no output needs, and return how many."""
+        count = sweep(self.graph)
+        if count:
+            self.edited()
+        return count
+
+    def sort(self) -> None:
+        """Put the nodes into topological order; nodes that are in order already stay where they are."""
+        if sort_nodes(self.graph):
+            self.edited()
+
+    def set_opset(self, version: int) -> None:
+        """Declare another version of the default operator set; the nodes must already be valid in it."""
+        for entry in self._ledger.shell.opset_import:
+            if entry.domain in ("", "ai.onnx"):
+                entry.version = version
+        self.graph.opset = version
+        self.edited()
+
+    def copy(self) -> Model:
+        """An independent model; weight arrays are shared, so they must not be edited in place."""
+        graph, ledger = copy_graph(self.graph, self._ledger)
+        return Model(graph, ledger, self.path, self.label)
+
+    # -- writing ---------------------------------------------------------------------------------------------------------
+
+    def proto(self) -> onnx.ModelProto:
+        """The model as a new ModelProto, weights included. Raises ModelError GO014 above protobuf's 2 GiB."""
+        if self.weight_bytes() > files.PROTOBUF_LIMIT:
+            raise ModelError("GO014", self.label, "does not fit into one proto of 2 GiB", "save it to a file instead")
+        return Writer(self.graph, self._ledger, self.label).model()
+
+    def skeleton(self, keep_bytes: int = 1024) -> onnx.ModelProto:
+        """The model without its big weights: initializers above ``keep_bytes`` are declared as inputs."""
+        return Writer(self.graph, self._ledger, self.label, keep_bytes).model()
+
+    def constants(self) -> dict[str, gs.Constant]:
+        """The initializers of the main graph, by name, in the order in which they are written."""
+        return Writer(self.graph, self._ledger, self.label).constants()
+
+    def weight_bytes(self) -> int:
+        """Bytes of all initializers of the main graph."""
+        return sum(c._values.nbytes for c in self.constants().values())
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the model, atomically. Raises UsageError if ``path`` exists (without ``force``) or is the input."""
+        target = Path(path)
+        files.refuse_target(target, self.path, force)
+        constants = self.constants()
+        external = any(isinstance(c._values, Weights) and c._values.external for c in constants.values())
+        if external or self.weight_bytes() > files.PROTOBUF_LIMIT:
+            outside = files.external_candidates(constants)
+            proto = Writer(self.graph, self._ledger, self.label, without=frozenset(outside)).model()
+            data = target.with_name(target.name + ".data")
+            files.refuse_target(data, None, force)
+            files.write_weights(proto, outside, data)
+        else:
+            proto = self.proto()
+        raw = proto.SerializeToString(deterministic=True)
+        files.write_bytes(target, raw)
+
+
+def _constant_of(node: gs.Node) -> NDArray[Any] | None:
+    """The value of a Constant node (ONNX operator Constant: exactly one of these attributes)."""
+    for name, value in node.attrs.items():
+        if name == "value" and isinstance(value, gs.Constant):
+            return array_of(value._values)
+        if name in ("value_float", "value_floats"):
+            return np.asarray(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.asarray(value, np.int64)
+        if name in ("value_string", "value_strings"):
+            return np.asarray(value, object)
+    return None
+
+
+def _index(nodes: list[gs.Node], node: gs.Node) -> int:
+    for index, other in enumerate(nodes):
+        if other is node:
+            return index
+    raise ValueError(f"{node_label(node)} is not in the graph")
+
+
+def _all_names(graph: gs.Graph) -> set[str]:
+    names = {t.name for t in [*graph.inputs, *graph.outputs]}
+    for node in graph.nodes:
+        names.add(node.name)
+        names.update(t.name for t in [*node.inputs, *node.outputs])
+        for subgraph in node.subgraphs():
+            names |= _all_names(subgraph)
+    return names

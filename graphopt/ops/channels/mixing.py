@@ -1,0 +1,194 @@
+"""Operators that sum over channels with weights: they end labels and begin new ones.
+
+The weight's columns carry the labels of the data's channels, its rows those of the output. Both are labels of a constant, so
+two readers of one initializer agree by themselves.
+
+Grouped convolutions read the data in g blocks of C/g channels with one set of columns for all: removing column j removes
+channel j of every block, so the blocks are tied index by index, and so are the blocks of the output, which must stay of equal
+size. (Equal *counts* would do; equal indices are always valid.) Where there are more blocks than channels in a block, as in a
+depthwise convolution, whole blocks go instead: channels of one block and the outputs that it feeds are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphopt.model import node_key, node_label
+from graphopt.ops import attrs
+from graphopt.ops.channels.layout import Labels, Layout, select, with_axis
+from graphopt.ops.channels.rule import Mixer, Resizing, View
+from graphopt.ops.channels.ties import couple, seal, seal_all, vector
+from graphopt.ops.facts import has_input
+
+GROUPING = "blockwise"
+
+
+def conv(view: View) -> Sequence[Layout | None]:
+    """Conv: weight [C_out, C_in/g, kernel...], bias [C_out]."""
+    return [_convolution(view, columns=1, rows=0)]
+
+
+def conv_transpose(view: View) -> Sequence[Layout | None]:
+    """ConvTranspose: weight [C_in, C_out/g, kernel...], bias [C_out]."""
+    return [_convolution(view, columns=0, rows=1)]
+
+
+def _convolution(view: View, *, columns: int, rows: int) -> Layout | None:
+    node, why = view.node, node_label(view.node)
+    data, weight, shape = view.layout(0), view.layout(1), view.shape(0)
+    if data is None or weight is None or data.rank < 3 or weight.rank != data.rank or view.value(1) is None:
+        return _opaque(view, data, weight, f"{why}: its weight is computed, or its rank is not known")
+    groups = attrs.int_(node, "group", 1)
+    spatial = range(2, data.rank)
+    data = seal(view, data, spatial, f"{why}: a spatial axis")
+    weight = seal(view, weight, spatial, f"{why}: the kernel")
+    sizes = (weight.size(columns) or 0, weight.size(rows) or 0)
+    blockwise = groups > 1 and bool(view.once(GROUPING, lambda: _blockwise(groups, *sizes, columns)))
+    view.mixes(Mixer(node_key(node), 0, 1, 2, 1, columns, rows, groups, blockwise, rows_in_data_order=rows == 0))
+    if groups == 1:
+        couple(view, data, 1, weight, columns, why)
+        _, out = vector(view, weight, rows, why)
+    else:
+        out = _grouped(view, data, weight, columns, rows, groups, blockwise)
+    count = (weight.size(rows) or 0) * (groups if rows == 1 else 1)
+    if out is None:
+        out = view.fixed(count, "rows", why)
+    _couple_bias(view, 2, out, why)
+    return _output(data, 1, out, shape, why)
+
+
+def _blockwise(groups: int, columns: int, rows: int, column_axis: int) -> int:
+    """Whether blocks go as a whole: there are more of them than channels in one, on either side."""
+    inputs, outputs = (columns, rows // groups) if column_axis == 1 else (columns // groups, rows)
+    return int(inputs == 1 or groups > max(inputs, outputs))
+
+
+def _grouped(view: View, data: Layout, weight: Layout, columns: int, rows: int, groups: int, blockwise: bool) -> Labels | None:
+    """The labels of the output of a grouped convolution, after those of data, columns and rows were tied."""
+    why = f"{node_label(view.node)}: blocks of a grouped convolution"
+    data, source = vector(view, data, 1, why)
+    weight, column = vector(view, weight, columns, why)
+    weight, row = vector(view, weight, rows, why)
+    long, short = (row, column) if columns == 1 else (column, row)  # the axes that count through all blocks, and within one
+    if short is None and weight.size(1) == 1:
+        short = view.fixed(1, "block", why)
+    if source is None or long is None or short is None or source.size % groups or long.size % groups:
+        for labels in (source, column, row):
+            if labels is not None:
+                view.freeze(labels, data.why or why)
+        return None
+    blocks, inputs = long.reshape(groups, -1), source.reshape(groups, -1)
+    if blockwise:
+        view.freeze(short, why)
+        view.equate(inputs, inputs[:, :1], why)
+        view.equate(blocks, blocks[:, :1], why)
+        view.equate(inputs[:, :1], blocks[:, :1], why)
+        return row if rows == 0 else np.repeat(blocks[:, 0], short.size)
+    view.equate(blocks, blocks[:1], why)
+    if columns == 1:
+        view.equate(inputs, short[None], why)
+        return row
+    view.equate(inputs, blocks, why)
+    return np.tile(short, groups)
+
+
+def _couple_bias(view: View, index: int, out: Labels, why: str) -> None:
+    if not has_input(view.node, index):
+        return
+    bias = view.layout(index)
+    if bias is None:
+        view.freeze(out, f"{why}: a bias of unknown rank")
+        return
+    bias, labels = vector(view, bias, bias.rank - 1, why) if bias.rank else (bias, None)
+    if labels is not None and labels.shape == out.shape:
+        view.equate(labels, out, f"{why}: its bias")
+    elif bias.rank and bias.axes[-1]:
+        view.freeze(out, f"{why}: its bias ({bias.why})")
+
+
+def _output(data: Layout, axis: int, out: Labels, shape: tuple[int | str | None, ...] | None, why: str) -> Layout:
+    """The data's layout with new labels along ``axis``, and spatial axes of new sizes."""
+    made = select(data, [a if a < axis else _spatial(shape, a) for a in range(data.rank)])
+    made = with_axis(made, axis, (out.size,), out)
+    return Layout(made.axes, made.fields, f"a spatial or batch axis of {why}")
+
+
+def _spatial(shape: tuple[int | str | None, ...] | None, axis: int) -> tuple[int | str | None, ...]:
+    return (shape[axis],) if shape is not None and axis < len(shape) else (None,)
+
+
+def _opaque(view: View, data: Layout | None, weight: Layout | None, why: str) -> Layout | None:
+    for layout in (data, weight):
+        if layout is not None:
+            seal_all(view, layout, why)
+    return None
+
+
+def gemm(view: View) -> Sequence[Layout | None]:
+    """Gemm: alpha op(A) op(B) + beta C, B constant; rows and columns of B by transB."""
+    node, why = view.node, node_label(view.node)
+    data, weight = view.layout(0), view.layout(1)
+    if data is None or weight is None or data.rank != 2 or weight.rank != 2 or view.value(1) is None:
+        return [_opaque(view, data, weight, f"{why}: a product of two computed tensors")]
+    if attrs.int_(node, "transA", 0):
+        data = select(data, (1, 0))
+    columns, rows = (1, 0) if attrs.int_(node, "transB", 0) else (0, 1)
+    axis = 0 if attrs.int_(node, "transA", 0) else 1
+    view.mixes(Mixer(node_key(node), 0, 1, 2, axis, columns, rows))
+    couple(view, data, 1, weight, columns, why)
+    _, out = vector(view, weight, rows, why)
+    if out is None:
+        out = view.fixed(weight.size(rows) or 0, "rows", why)
+    bias = view.layout(2) if has_input(node, 2) else None
+    if bias is not None and bias.rank == 2:
+        bias = seal(view, bias, [0], why)
+    _couple_bias(view, 2, out, why)
+    made = with_axis(select(data, [0, (out.size,)]), 1, (out.size,), out)
+    return [Layout(made.axes, made.fields, data.why or why)]
+
+
+def matmul(view: View) -> Sequence[Layout | None]:
+    """MatMul with a constant on one side, as numpy.matmul; with two computed operands all is frozen."""
+    why = node_label(view.node)
+    for data, weight in ((0, 1), (1, 0)):
+        if view.value(weight) is not None and view.value(data) is None:
+            made = _product(view, data, weight, why)
+            if made is not None:
+                return [made]
+    return [_opaque(view, view.layout(0), view.layout(1), f"{why}: a product of two computed tensors")]
+
+
+def _product(view: View, data_index: int, weight_index: int, why: str) -> Layout | None:
+    data, weight = view.layout(data_index), view.layout(weight_index)
+    if data is None or weight is None or weight.rank != 2 or data.rank < 2:
+        return None
+    right = weight_index == 1
+    axis = data.rank - (1 if right else 2)
+    columns, rows = (0, 1) if right else (1, 0)
+    view.mixes(Mixer(node_key(view.node), data_index, weight_index, None, axis, columns, rows))
+    couple(view, data, axis, weight, columns, why)
+    _, out = vector(view, weight, rows, why)
+    if out is None:
+        out = view.fixed(weight.size(rows) or 0, "rows", why)
+    # The other axes keep their labels: the contracted one is replaced, with no field left on it.
+    rest = _without(data, axis)
+    made = with_axis(rest, axis, (out.size,), out)
+    return Layout(made.axes, made.fields, data.why or why)
+
+
+def _without(data: Layout, axis: int) -> Layout:
+    """``data`` with an axis of size 1 in place of a contracted one; fields that covered it are gone (``couple`` tied them)."""
+    return select(data, [a if a != axis else () for a in range(data.rank)])
+
+
+def resize_groups(change: Resizing) -> None:
+    """The new ``group`` of a convolution, after whole blocks went."""
+    groups = attrs.int_(change.node, "group", 1)
+    before, after = change.before(0), change.after(0)
+    if groups == 1 or not change.once(GROUPING) or before is None or after is None:
+        return
+    old, new = before.size(1), after.size(1)
+    if old and new and new != old:
+        change.set_attribute("group", new * groups // old)

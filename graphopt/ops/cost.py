@@ -1,0 +1,46 @@
+"""Multiply-accumulates by operator. One multiply-accumulate is one product added to a sum; data movement and element-wise
+arithmetic count none, as is the custom in the field.
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_graphsurgeon as gs
+
+from graphopt.ops import attrs
+from graphopt.ops.facts import Facts, elements, static
+
+
+def nothing(node: gs.Node, facts: Facts) -> int | None:
+    """No multiply-accumulates."""
+    del node, facts
+    return 0
+
+
+def conv(node: gs.Node, facts: Facts) -> int | None:
+    """Conv: every output element sums over C_in/group * kernel taps."""
+    weight, out = static(facts.shape(node.inputs[1])), elements(facts.shape(node.outputs[0]))
+    return None if weight is None or out is None else out * math.prod(weight[1:])
+
+
+def conv_transpose(node: gs.Node, facts: Facts) -> int | None:
+    """ConvTranspose: every input element is spread over C_out/group * kernel taps."""
+    weight, source = static(facts.shape(node.inputs[1])), elements(facts.shape(node.inputs[0]))
+    return None if weight is None or source is None else source * math.prod(weight[1:])
+
+
+def gemm(node: gs.Node, facts: Facts) -> int | None:
+    """Gemm: M * N * K."""
+    left, out = static(facts.shape(node.inputs[0])), elements(facts.shape(node.outputs[0]))
+    if left is None or out is None or len(left) != 2:
+        return None
+    return out * left[0 if attrs.int_(node, "transA", 0) else 1]
+
+
+def matmul(node: gs.Node, facts: Facts) -> int | None:
+    """MatMul: output elements times the contracted dimension."""
+    left, out = facts.shape(node.inputs[0]), elements(facts.shape(node.outputs[0]))
+    if not left or out is None or not isinstance(left[-1], int):
+        return None
+    return out * left[-1]

@@ -1,0 +1,18 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from graphopt.ops import affine, channels, cost
+from graphopt.ops.row import QuantRule, Role, Row
+
+ROWS = (
+    Row(
+        "Gemm",
+        since=7,
+        cost=cost.gemm,
+        affine=affine.gemm,
+        channels=channels.GEMM,
+        quant=QuantRule(Role.KERNEL, weight=1, bias=2, axis=0),
+    ),
+    Row("MatMul", cost=cost.matmul, affine=affine.matmul, channels=channels.MATMUL, quant=QuantRule(Role.KERNEL, weight=1, axis=1)),
+)

@@ -1,0 +1,27 @@
+"""A model's figures: nodes, parameters, MACs and bytes."""
+
+from __future__ import annotations
+
+from graphopt.analysis import Analyses, Cost
+from graphopt.model import Model
+from graphopt.pipeline.context import InputShapes
+from graphopt.pipeline.record import Figures
+
+
+def figures(model: Model, shapes: InputShapes) -> Figures:
+    """The figures of a model, for one run on inputs of these shapes."""
+    cost = Analyses(model).get(Cost(inputs=shapes))
+    return Figures(
+        nodes=len(model.graph.nodes),
+        params=cost.params,
+        macs=cost.macs,
+        bytes=size(model),
+        unknown=tuple(cost.unknown),
+    )
+
+
+def size(model: Model) -> int:
+    """Bytes of the serialised model, weights included wherever they are stored."""
+    # The skeleton declares each weight as an input instead of holding it, which costs about as much as the weight's own
+    # header.
+    return model.skeleton(0).ByteSize() + model.weight_bytes()

@@ -1,0 +1,263 @@
+"""TOML files -> ``Target``. The schema is the table below: a field's dotted name, its reader, and what it is when left out.
+
+A field is an inline table ``{ value = ..., evidence = "measured", source = "..." }``. A name that the schema does not have, a value
+of the wrong kind and a missing evidence are usage errors that name the field.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from graphopt.errors import UsageError
+from graphopt.target.costs import Cost, CostRow, CostTable
+from graphopt.target.target import Evidence, EvidenceKind, Int8Scheme, Shield, Target
+
+GROUP = "graphopt.targets"
+EVIDENCE = ("measured", "documented", "assumed")
+Table = dict[str, Any]
+Reader = Callable[[Any], Any]
+
+
+def names() -> list[str]:
+    """Every target that can be loaded by name."""
+    return sorted({*_builtin(), *(point.name for point in metadata.entry_points(group=GROUP))})
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Target:
+    """See ``Target.load``."""
+    name = os.fspath(name_or_path)
+    builtin = _builtin().get(name)
+    if builtin is not None:
+        return parse(builtin, f"target {name}")
+    for point in metadata.entry_points(group=GROUP):
+        if point.name == name:
+            return _from_package(point)
+    if name.endswith(".toml") or os.sep in name:
+        return _from_file(Path(name))
+    near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()
+    raise UsageError("GO905", name, "no such target", f"near: {', '.join(near)}; or the path of a .toml file")
+
+
+def parse(text: str, where: str) -> Target:
+    """A target from the text of its TOML file. Raises UsageError GO906 that names the field."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError("GO906", where, f"not TOML: {error}", "see the built-in targets for the form") from None
+    return _Parser(where).target(table)
+
+
+def _builtin() -> dict[str, str]:
+    """Name -> text of the files beside this module."""
+    found = sorted((f for f in resources.files("graphopt.target").iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in found}
+
+
+def _from_package(point: metadata.EntryPoint) -> Target:
+    """An installed package's target: the entry point is a ``Target``, or the path of its TOML file."""
+    where = f"target {point.name} of {point.dist.name if point.dist else point.value}"
+    try:
+        found: object = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UsageError("GO906", where, f"cannot be loaded: {error}", "reinstall the package that brings it") from None
+    if isinstance(found, Target):
+        return found
+    if isinstance(found, str | os.PathLike):
+        return _from_file(Path(cast("str | os.PathLike[str]", found)))
+    raise UsageError("GO906", where, f"is a {type(found).__name__}, neither a Target nor the path of a TOML file")
+
+
+def _from_file(path: Path) -> Target:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError("GO905", str(path), "no such target file", f"built in: {', '.join(names())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("GO906", str(path), f"cannot be read: {error}", "give a UTF-8 TOML file") from None
+    return parse(text, str(path))
+
+
+# -- readers: each returns the value or raises ValueError with what it wanted ------------------------------------------------
+
+
+def _choice(*allowed: str) -> Reader:
+    def read(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return str(value)
+
+    return read
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _positive(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("must be a whole number, 1 or more")
+    return value
+
+
+def _ops(value: Any) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(op, str) for op in cast("list[object]", value)):
+        raise ValueError("must be a list of operator names")
+    return frozenset(cast("list[str]", value))
+
+
+def _versions(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise ValueError("must be a table of operator = opset")
+    return {str(op): _positive(version) for op, version in cast("Table", value).items()}
+
+
+def _lists(value: Any) -> dict[str, tuple[Any, ...]]:
+    entries = cast("Table", value) if isinstance(value, dict) else None
+    if entries is None or not all(isinstance(v, list) for v in entries.values()):
+        raise ValueError("must be a table of name = [values]")
+    return {str(name): tuple(cast("list[Any]", values)) for name, values in entries.items()}
+
+
+def _shield(value: Any) -> Shield:
+    entries = cast("Table", value) if isinstance(value, dict) else {}
+    if set(entries) != {"ops", "op"} or not isinstance(entries["op"], str):
+        raise ValueError("must be a table { ops = [operators], op = operator }")
+    return Shield(_ops(entries["ops"]), entries["op"])
+
+
+REQUIRED: Any = object()
+"""Stands for: the field may not be left out."""
+
+INT8_FIELDS: Mapping[str, tuple[Reader, Any]] = {
+    "activation": (_choice("uint8", "int8"), REQUIRED),
+    "weight": (_choice("int8"), "int8"),
+    "bias": (_choice("int32"), "int32"),
+    "per_channel": (_bool, REQUIRED),
+    "reduce_range": (_bool, False),
+    "min_opset": (_positive, REQUIRED),
+    "kernels": (_ops, REQUIRED),
+    "same_scale": (_ops, frozenset[str]()),
+    "same_scale_since": (_versions, {}),
+    "fused_activations": (_ops, frozenset[str]()),
+    "float_output": (_ops, frozenset[str]()),
+    "float_output_unless": (_ops, frozenset[str]()),
+    "require": (_lists, {}),
+    "ranks": (_lists, {}),
+    "rewrites": (_ops, frozenset[str]()),
+    "shield": (_shield, Shield()),
+}
+
+
+class _Parser:
+    """One file being read; remembers each field's evidence."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.evidence: dict[str, Evidence] = {}
+
+    def fail(self, name: str, why: str) -> NoReturn:
+        raise UsageError("GO906", f"{self.where}: field '{name}'", why, "see the built-in targets for the form")
+
+    def target(self, table: Table) -> Target:
+        self.known(table, "", {"name", "title", "channel_step", "int8", "cost"})
+        name = self.text(table, "name")
+        steps = {
+            dtype: cast("int", self.stated(stated, f"channel_step.{dtype}", _positive))
+            for dtype, stated in self.table(table, "channel_step").items()
+        }
+        int8 = self.int8(self.table(table, "int8")) if "int8" in table else None
+        costs = self.costs(table.get("cost", []))
+        return Target(name, str(table.get("title", name)), steps, int8, costs, self.evidence)
+
+    def int8(self, table: Table) -> Int8Scheme:
+        self.known(table, "int8.", set(INT8_FIELDS))
+        values: dict[str, Any] = {}
+        for name, (reader, default) in INT8_FIELDS.items():
+            if name in table:
+                values[name] = self.stated(table[name], f"int8.{name}", reader)
+            elif default is REQUIRED:
+                self.fail(f"int8.{name}", "is missing")
+            else:
+                values[name] = default
+        return Int8Scheme(**values)
+
+    def costs(self, rows: Any) -> CostTable:
+        if not isinstance(rows, list):
+            self.fail("cost", "must be an array of tables: [[cost]]")
+        made: dict[tuple[str, str], CostRow] = {}
+        for index, row in enumerate(cast("list[Any]", rows)):
+            where = f"cost[{index}]"
+            if not isinstance(row, dict):
+                self.fail(where, "must be a table")
+            entry = cast("Table", row)
+            self.known(entry, f"{where}.", {"op", "kind", "basis", "float", "int8", "evidence", "source"})
+            op, kind = self.text(entry, "op", where), str(entry.get("kind", ""))
+            basis = entry.get("basis", "output")
+            if basis not in ("output", "input"):
+                self.fail(f"{where}.basis", "must be output or input")
+            if (op, kind) in made:
+                self.fail(where, f"second row for {op} {kind}".rstrip())
+            self.evidence[f"cost.{op}.{kind}".rstrip(".")] = self.proof(entry, where)
+            made[op, kind] = CostRow(op, kind, basis, self.cost(entry, "float", where), self.cost(entry, "int8", where))
+        return CostTable(made)
+
+    def cost(self, entry: Table, domain: str, where: str) -> Cost | None:
+        if domain not in entry:
+            return None
+        name, values = f"{where}.{domain}", entry[domain]
+        if not isinstance(values, dict):
+            self.fail(name, "must be a table of coefficients in nanoseconds")
+        table = cast("Table", values)
+        self.known(table, f"{name}.", {"node", "element", "mac", "tap", "weight"})
+        for key, value in table.items():
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e12:
+                self.fail(f"{name}.{key}", "must be a number of nanoseconds, 0 or more")
+        return Cost(**{key: float(value) for key, value in table.items()})
+
+    # -- the form of a field -----------------------------------------------------------------------------------------------
+
+    def stated(self, field: Any, name: str, reader: Reader) -> Any:
+        """The value of ``{ value, evidence, source }``, read by ``reader``; the evidence is kept."""
+        if not isinstance(field, dict) or "value" not in field:
+            self.fail(name, "must be a table with value, evidence and source")
+        table = cast("Table", field)
+        self.known(table, f"{name}.", {"value", "evidence", "source"})
+        self.evidence[name] = self.proof(table, name)
+        try:
+            return reader(table["value"])
+        except ValueError as error:
+            self.fail(name, str(error))
+
+    def proof(self, table: Table, name: str) -> Evidence:
+        kind, source = table.get("evidence"), table.get("source")
+        if kind not in EVIDENCE:
+            self.fail(f"{name}.evidence", f"must be one of {', '.join(EVIDENCE)}")
+        if not isinstance(source, str) or not source:
+            self.fail(f"{name}.source", "must say where the value comes from")
+        return Evidence(cast("EvidenceKind", kind), source)
+
+    def table(self, table: Table, name: str) -> Table:
+        found = table.get(name, {})
+        if not isinstance(found, dict):
+            self.fail(name, "must be a table")
+        return cast("Table", found)
+
+    def text(self, table: Table, name: str, where: str = "") -> str:
+        found = table.get(name)
+        if not isinstance(found, str) or not found:
+            self.fail(f"{where}.{name}".lstrip("."), "must be a text")
+        return found
+
+    def known(self, table: Table, prefix: str, allowed: set[str]) -> None:
+        for name in table:
+            if name not in allowed:
+                near = difflib.get_close_matches(name, allowed, n=1)
+                self.fail(prefix + name, f"is unknown{f'; did you mean {near[0]}?' if near else ''}")

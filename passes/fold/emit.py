@@ -1,0 +1,112 @@
+"""Writing an affine map as an operator: Conv, ConvTranspose, Gemm, MatMul with Add, or Mul and Add.
+
+Values are computed in float64 and cast once. A map is not written if a source holds NaN or infinity (0 times infinity would
+spread it) or if the cast overflows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphopt.analysis.affine import Span
+from graphopt.model import Model
+from graphopt.ops.affine import Form, Kernel, Refused, evaluate
+
+Array = NDArray[Any]
+
+
+def values_of(span: Span, elem_type: int) -> tuple[Array, Array | None] | Refused:
+    """Weight and bias (None if all zero) of a span's map in the type of its tensors."""
+    if not elem_type:
+        return Refused("unknown-type", "the element type is not known")
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+    with np.errstate(all="ignore"):
+        kernel: Kernel = evaluate(span.map)
+        exact = (np.asarray(kernel.weight), np.asarray(kernel.bias))
+        cast = tuple(a.astype(dtype) for a in exact)
+    if not all(np.isfinite(a).all() for a in exact):
+        return Refused("non-finite-weights", "its weights hold NaN or infinity")
+    if not all(np.isfinite(a.astype(np.float64)).all() for a in cast):
+        return Refused("overflow", f"its weights do not fit into {dtype.name}")
+    weight, bias = cast
+    return weight, bias if bias.any() else None
+
+
+def replace(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:
+    """The nodes that compute ``span.top`` from ``span.root``; they take over the tensor, the old ones become dead."""
+    form = span.map.form
+    if form.axis == 1 and form.rank > 2 and not (form.diagonal and not _has_kernel(model, span)):
+        return [_convolution(model, span, weight, bias, name)]
+    if form.diagonal and not _has_kernel(model, span):
+        return _scale(model, span, weight, bias, name)
+    return _matrix(model, span, weight, bias, name)
+
+
+def _has_kernel(model: Model, span: Span) -> bool:
+    return any(model.graph.nodes[i].op in ("Conv", "ConvTranspose", "Gemm", "MatMul") for i in span.nodes)
+
+
+def _convolution(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> gs.Node:
+    form = span.map.form
+    taps: tuple[Any, ...] = (..., *(slice(None, None, g or 1) for g in form.grid))
+    trimmed = np.ascontiguousarray(weight[taps])
+    attrs: dict[str, Any] = {
+        "dilations": [g or 1 for g in form.grid],
+        "group": form.groups,
+        "kernel_shape": list(trimmed.shape[2:]),
+        "pads": [*form.begin, *form.end],
+        "strides": list(form.stride),
+    }
+    if form.transposed and any(form.output_padding):
+        attrs["output_padding"] = list(form.output_padding)
+    op = "ConvTranspose" if form.transposed else "Conv"
+    return model.make(op, [span.root, *_constants(model, span, trimmed, bias)], [span.top], attrs, name=name)
+
+
+def _constants(model: Model, span: Span, weight: Array, bias: Array | None) -> list[gs.Tensor]:
+    found: list[gs.Tensor] = [model.constant(f"{span.top.name}.weight", weight)]
+    if bias is not None:
+        found.append(model.constant(f"{span.top.name}.bias", bias))
+    return found
+
+
+def _matrix(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:
+    """Gemm for matrices, MatMul (and Add) for tensors of more axes."""
+    form = span.map.form
+    if form.rank == 2:
+        return [model.make("Gemm", [span.root, *_constants(model, span, weight, bias)], [span.top], {"transB": 1}, name=name)]
+    matrix = model.constant(f"{span.top.name}.weight", np.ascontiguousarray(weight.T))
+    if bias is None:
+        return [model.make("MatMul", [span.root, matrix], [span.top], name=name)]
+    middle = model.variable(f"{span.top.name}.product", span.top.dtype)
+    shift = model.constant(f"{span.top.name}.bias", bias)
+    return [
+        model.make("MatMul", [span.root, matrix], [middle], name=name),
+        model.make("Add", [middle, shift], [span.top], name=f"{name}.bias" if name else ""),
+    ]
+
+
+def _scale(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:
+    form = span.map.form
+    shape = _broadcast_shape(form)
+    factor = weight.reshape(shape)
+    shift = None if bias is None else bias.reshape(shape)
+    if (factor == 1).all() and shift is not None:
+        return [model.make("Add", [span.root, model.constant(f"{span.top.name}.shift", shift)], [span.top], name=name)]
+    scale = model.constant(f"{span.top.name}.scale", factor)
+    if shift is None:
+        return [model.make("Mul", [span.root, scale], [span.top], name=name)]
+    middle = model.variable(f"{span.top.name}.scaled", span.top.dtype)
+    return [
+        model.make("Mul", [span.root, scale], [middle], name=name),
+        model.make("Add", [middle, model.constant(f"{span.top.name}.shift", shift)], [span.top]),
+    ]
+
+
+def _broadcast_shape(form: Form) -> tuple[int, ...]:
+    return (form.c_out, *([1] * (form.rank - form.axis - 1)))

@@ -1,0 +1,102 @@
+"""The masked original: every operator that sums over channels reads zero for the removed ones.
+
+Its weights' columns for removed channels are zero (or, with compensation, all of its weights are new), and nothing else
+changes: no shape, no operator. It is what a pruned graph must equal exactly, and what it is sliced from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphopt.analysis.channels import ChannelGraph
+from graphopt.model import Model, node_key
+from graphopt.ops.channels import Labels, Layout, Mixer
+from graphopt.ops.channels.layout import separate
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """New weights of a mixer, and its new bias; None to leave the bias alone."""
+
+    weight: Array
+    bias: Array | None = None
+
+
+@dataclass(slots=True)
+class Masked:
+    """A masked model, and the layouts of the constants that it has and the original has not."""
+
+    model: Model
+    constants: dict[str, Layout] = field(default_factory=dict[str, Layout])
+
+
+def removed_columns(graph: ChannelGraph, mixer: Mixer, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which columns of a mixer's weight belong to removed channels."""
+    tensor = graph.nodes[mixer.node].inputs[mixer.weight]
+    layout = graph.flow.layout(tensor)
+    fields = () if layout is None else layout.fields_on(mixer.columns)
+    return removed[fields[0].labels.reshape(-1)] if fields else np.zeros(0, bool)
+
+
+def out_labels(graph: ChannelGraph, mixer: Mixer) -> Labels | None:
+    """The labels of a mixer's output channels, in the order of its bias."""
+    layout = graph.flow.tensors.get(mixer.node)
+    if layout is None or mixer.bias is None:
+        return None
+    fields = layout.fields_on(1)
+    return fields[0].labels.reshape(-1) if len(fields) == 1 and len(fields[0].at) == 1 else None
+
+
+def zeroed(weight: Array, axis: int, columns: NDArray[np.bool_]) -> Array:
+    """A copy of ``weight`` with zeros in some columns."""
+    made = np.array(weight)
+    made[(slice(None),) * axis + (columns,)] = 0
+    return made
+
+
+def masked(graph: ChannelGraph, removed: NDArray[np.bool_], updates: Mapping[str, Weights]) -> Masked:
+    """A copy of the model of ``graph`` in which the labels ``removed`` are not read; ``updates`` are new weights by mixer."""
+    result = Masked(graph.model.copy())
+    nodes = {node_key(n): n for n in result.model.graph.nodes}
+    for mixer in graph.flow.mixers:
+        columns = removed_columns(graph, mixer, removed)
+        update = updates.get(mixer.node)
+        if not columns.any() and update is None:
+            continue
+        node = nodes[mixer.node]
+        if update is None:
+            value = result.model.value(node.inputs[mixer.weight])
+            if value is None:
+                continue
+            update = Weights(zeroed(value, mixer.columns, columns))
+        _give(result, graph, node, mixer.weight, update.weight)
+        if update.bias is not None and mixer.bias is not None:
+            _give(result, graph, node, mixer.bias, update.bias, out_labels(graph, mixer))
+    result.model.edited()
+    return result
+
+
+def _give(result: Masked, graph: ChannelGraph, node: gs.Node, index: int, value: Array, labels: Labels | None = None) -> None:
+    """Let one input of a node read a new constant, which has the labels of the old one or those given."""
+    old = node.inputs[index] if index < len(node.inputs) else None
+    named = old is not None and bool(old.name)
+    constant = result.model.constant(old.name if old is not None and named else f"{node_key(node)}_bias", value)
+    layout = graph.flow.layout(old) if old is not None and named else None
+    if labels is not None and value.shape == labels.shape:
+        layout = separate([labels], value.shape)
+    if layout is not None:
+        result.constants[constant.name] = layout
+    while len(node.inputs) < index:
+        node.inputs.append(gs.Variable(""))
+    if index < len(node.inputs):
+        result.model.set_input(node, index, constant)
+    else:
+        node.inputs.append(constant)

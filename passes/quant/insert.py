@@ -1,0 +1,169 @@
+"""Writing the choice into the graph as QuantizeLinear and DequantizeLinear.
+
+One QuantizeLinear a tensor and one DequantizeLinear that all its readers share (the runtime copies the latter where it needs to;
+with one for each reader it leaves dead copies behind). Then an integer unit reads nothing but DequantizeLinear outputs, and its own
+output is read by a QuantizeLinear alone, which is what lets the runtime make an integer kernel of it:
+
+    x -> Q -> DQ -> [unit] -> t -> Q -> DQ -> readers of t
+
+- A graph output keeps its name and its type: the unit gets a new tensor, the DequantizeLinear behind it produces the output.
+- A float reader of a tensor that was computed in integers reads the dequantized one; of one computed in float, the tensor itself.
+- Weights become int8 initializers with a DequantizeLinear along the output channels, biases int32 ones; a shared weight is
+  quantized once for all readers that want the same scales, and once more for others. The float initializers are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphopt.model import Model, links
+from graphopt.passes.quant.affine import Params, params
+from graphopt.passes.quant.placement import Placement
+from graphopt.passes.quant.units import Unit
+from graphopt.passes.quant.weights import Weight, quantize_bias
+from graphopt.target import Int8Scheme
+
+
+class Inserter:
+    """Edits one model."""
+
+    def __init__(self, model: Model, units: Sequence[Unit], placement: Placement, scheme: Int8Scheme) -> None:
+        self.model = model
+        self.units = units
+        self.placement = placement
+        self.scheme = scheme
+        self.integer = [u for u in units if u.key in placement.int8]
+        self._dequantized: dict[int, gs.Tensor] = {}
+        self._scalars: dict[tuple[str, bytes], gs.Constant] = {}
+        self._weights: dict[tuple[int, bytes], gs.Tensor] = {}
+
+    def insert(self, tensors: Sequence[gs.Tensor], of: Mapping[str, Params], weights: Mapping[str, Weight]) -> None:
+        """Write everything.
+
+        Args:
+            tensors: the activations of which an integer version exists.
+            of: their parameters, by name.
+            weights: unit key -> quantized weight, for integer kernels.
+        """
+        for unit in self.integer:
+            self.constants(unit)
+            if unit.key in weights:
+                self.weight(unit, weights[unit.key], of[unit.data[0].name].scale)
+        makers = {id(t) for u in self.integer if u.key not in self.placement.float_result for t in u.outputs}
+        for tensor in tensors:
+            if id(tensor) in makers:
+                self.integer_made(tensor, of[tensor.name])
+            else:
+                self.float_made(tensor, of[tensor.name])
+        self.shield()
+        self.model.sort()
+        self.model.edited()
+
+    # -- activations -----------------------------------------------------------------------------------------------------------
+
+    def integer_made(self, tensor: gs.Tensor, p: Params) -> None:
+        """Behind a tensor that an integer unit computes: everybody reads the dequantized value."""
+        if self.model.is_output(tensor):
+            raw = self.model.variable(f"{tensor.name}_float", tensor.dtype, tensor.shape)
+            producer = tensor.inputs[0]
+            links.set_outputs(producer, [raw if t is tensor else t for t in producer.outputs])
+            self.pair(raw, p, tensor)
+        else:
+            result = self.model.variable(f"{tensor.name}_dequantized", tensor.dtype, tensor.shape)
+            self.model.replace_uses(tensor, result)
+            self.pair(tensor, p, result)
+            self._dequantized[id(tensor)] = result
+
+    def float_made(self, tensor: gs.Tensor, p: Params) -> None:
+        """Before the integer readers of a tensor that is computed in float, or of a graph input."""
+        result = self.model.variable(f"{tensor.name}_dequantized", tensor.dtype, tensor.shape)
+        for unit in self.integer:
+            for index, read in enumerate(unit.head.inputs):
+                if read is tensor and any(t is tensor for t in unit.data):
+                    self.model.set_input(unit.head, index, result)
+        self.pair(tensor, p, result)
+        self._dequantized[id(tensor)] = result
+
+    def pair(self, tensor: gs.Tensor, p: Params, result: gs.Tensor) -> None:
+        """QuantizeLinear and DequantizeLinear from ``tensor`` to ``result``."""
+        scale = self.model.constant(f"{tensor.name}_scale", np.asarray(p.scale, np.float32))
+        zero = self.scalar(np.asarray(p.zero, p.dtype))
+        stored = self.model.variable(f"{tensor.name}_quantized", np.dtype(p.dtype), tensor.shape)
+        self.model.add("QuantizeLinear", [tensor, scale, zero], [stored], name=self.model.fresh(f"{tensor.name}_quantize"))
+        self.dequantize(stored, scale, zero, result)
+
+    def dequantize(
+        self, stored: gs.Tensor, scale: gs.Tensor, zero: gs.Tensor, result: gs.Tensor, axis: int | None = None
+    ) -> None:
+        attrs: dict[str, Any] = {} if axis is None else {"axis": axis}
+        name = self.model.fresh(f"{stored.name}_dequantize")
+        self.model.add("DequantizeLinear", [stored, scale, zero], [result], attrs, name=name)
+
+    # -- constants ---------------------------------------------------------------------------------------------------------------
+
+    def constants(self, unit: Unit) -> None:
+        """Constant operands of arithmetic: one scale each, over exactly their range."""
+        for index in unit.constants:
+            tensor = unit.head.inputs[index]
+            value = self.model.value(tensor)
+            if value is None:
+                continue
+            p = params(float(value.min(initial=0.0)), float(value.max(initial=0.0)), self.scheme.activation)
+            key = (id(tensor), b"operand")
+            if key not in self._weights:
+                self._weights[key] = self.stored(tensor.name, p.quantize(value), np.asarray(p.scale), p.zero, None)
+            self.model.set_input(unit.head, index, self._weights[key])
+
+    def weight(self, unit: Unit, weight: Weight, s_x: np.float32) -> None:
+        """Weight and bias of a kernel."""
+        source = unit.head.inputs[1]
+        key = (id(source), weight.scale.tobytes() + bytes([weight.axis or 0]))
+        if key not in self._weights:
+            self._weights[key] = self.stored(source.name, weight.values, weight.scale, 0, weight.axis)
+        self.model.set_input(unit.head, 1, self._weights[key])
+        if unit.bias is None or unit.bias_node is None:
+            return
+        node, index = unit.bias_node
+        values, scale = quantize_bias(unit.bias, s_x, weight.scale)
+        axis = None if weight.axis is None else 0
+        self.model.set_input(node, index, self.stored(node.inputs[index].name, values, scale, 0, axis))
+
+    def stored(
+        self, name: str, values: NDArray[Any], scale: NDArray[np.float32], zero: int, axis: int | None
+    ) -> gs.Tensor:
+        """An integer initializer and its DequantizeLinear; the latter's output."""
+        stored = self.model.constant(f"{name}_quantized", values)
+        scales = self.model.constant(f"{name}_scale", scale)
+        zeros = self.model.constant(f"{name}_zero", np.full(scale.shape, zero, values.dtype))
+        result = self.model.variable(f"{name}_dequantized", np.float32, values.shape)
+        self.dequantize(stored, scales, zeros, result, axis)
+        return result
+
+    def scalar(self, value: NDArray[Any]) -> gs.Constant:
+        """Zero points are few: one constant for each value."""
+        key = (str(value.dtype), value.tobytes())
+        if key not in self._scalars:
+            self._scalars[key] = self.model.constant(f"zero_point_{value.dtype}_{int(value)}", value)
+        return self._scalars[key]
+
+    # -- hazards -----------------------------------------------------------------------------------------------------------------
+
+    def shield(self) -> None:
+        """Keep the runtime from quantizing the weights of float nodes between quantizers (see ``target.Shield``)."""
+        hazard = self.scheme.shield
+        for unit in self.units:
+            node = unit.head
+            if unit.key in self.placement.int8 or node.op not in hazard.ops or not hazard.op:
+                continue
+            source = node.inputs[0]
+            behind = [user.op for tensor in unit.outputs for user in self.model.users(tensor)]
+            before = self.model.producer(source)
+            if before is not None and before.op == "DequantizeLinear" and "QuantizeLinear" in behind:
+                copied = self.model.variable(f"{source.name}_copy", source.dtype, source.shape)
+                self.model.add(hazard.op, [source], [copied], name=self.model.fresh(f"{source.name}_shield"), before=node)
+                self.model.set_input(node, 0, copied)

@@ -1,0 +1,221 @@
+"""Raising a model's opset in place, so that quantizers with a scale a channel can be written (opset 13).
+
+Most operators only gained types between versions; what really changed is the table below, one adapter an operator:
+
+- attributes became inputs: Slice 10, Clip and Pad 11, Dropout 12, Squeeze, Unsqueeze, Split and ReduceSum 13, TopK 10;
+- Upsample became Resize (10), whose coordinates were ``asymmetric`` with ``floor`` before 11;
+- Softmax, LogSoftmax and Hardmax worked on the input flattened to a matrix at ``axis`` (default 1) before 13, on one axis after it:
+  the same where ``axis`` is the last one, else the input is flattened and the result given its shape again;
+- BatchNormalization lost ``spatial`` (9).
+
+Every node of the graph and its subgraphs is checked before any is touched: one that no adapter covers and whose attributes or inputs
+the new schema does not have, makes the whole raise impossible, and the reason is returned. The graph's nodes, names, metadata and
+documentation stay; that is why this is done here and not by converting the whole proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from graphopt.model import Model, links, node_label
+
+LEAST = 7
+"""Below this version broadcasting was another, and nothing can be said."""
+
+Adapter = Callable[["_Raise", gs.Node], None]
+
+
+def raise_opset(model: Model, version: int) -> str | None:
+    """Raise the default domain to ``version`` if it is lower. Returns why that is impossible, or None; then nothing was edited."""
+    if model.opset >= version:
+        return None
+    if model.opset < LEAST:
+        return f"opset {model.opset} is too old to be raised to {version}"
+    if model.functions:
+        return "it has local functions, whose bodies have opsets of their own"
+    work = _Raise(model, version)
+    for node in _all(model.graph):
+        reason = work.obstacle(node)
+        if reason is not None:
+            return f"{node_label(node)}: {reason}"
+    for node in list(_all(model.graph)):
+        adapter = work.adapter(node)
+        if adapter is not None:
+            adapter(work, node)
+    model.set_opset(version)
+    model.sort()
+    return None
+
+
+def _all(graph: gs.Graph) -> Iterator[gs.Node]:
+    for node in list(graph.nodes):
+        yield node
+        for subgraph in node.subgraphs():
+            yield from _all(subgraph)
+
+
+class _Raise:
+    """One raise: from the model's opset to ``version``."""
+
+    def __init__(self, model: Model, version: int) -> None:
+        self.model = model
+        self.old = model.opset
+        self.new = version
+        self.top = {id(n) for n in model.graph.nodes}
+
+    def adapter(self, node: gs.Node) -> Adapter | None:
+        """The adapter that this node needs, None if it is valid as it stands."""
+        if node.domain not in (None, "", "ai.onnx"):
+            return None
+        for since, ops, applies, adapter in ADAPTERS:
+            if node.op in ops and self.old < since <= self.new and applies(node):
+                return adapter
+        return None
+
+    def obstacle(self, node: gs.Node) -> str | None:
+        """Why this node cannot be raised; None if it can."""
+        if node.domain not in (None, "", "ai.onnx"):
+            return None
+        if self.adapter(node) is not None:
+            return None if id(node) in self.top else "an operator that changed, inside a subgraph"
+        if node.op == "BatchNormalization" and node.attrs.get("spatial", 1) != 1:
+            return "spatial=0 was removed in opset 9"
+        if node.op == "Scan" and self.old < 9:
+            return "Scan is another operator since opset 9"
+        try:
+            schema = onnx.defs.get_schema(node.op, self.new)
+        except onnx.defs.SchemaError:
+            return f"there is no such operator in opset {self.new}"
+        if schema.deprecated:
+            return f"deprecated in opset {self.new}"
+        unknown = [name for name in node.attrs if name not in schema.attributes and name not in DROPPED.get(node.op, ())]
+        if unknown:
+            return f"its attribute '{unknown[0]}' is not in opset {self.new}"
+        if not schema.min_input <= len(node.inputs) <= schema.max_input:
+            return f"its {len(node.inputs)} inputs are not what opset {self.new} takes"
+        return None
+
+    # -- edits -----------------------------------------------------------------------------------------------------------------
+
+    def ints(self, node: gs.Node, name: str) -> gs.Tensor:
+        """The attribute ``name`` as an int64 constant; it is taken off the node."""
+        return self.model.constant(f"{self.stem(node)}_{name}", np.asarray(node.attrs.pop(name), np.int64))
+
+    def number(self, node: gs.Node, name: str, dtype: Any) -> gs.Tensor:
+        """The attribute ``name`` as a scalar constant."""
+        return self.model.constant(f"{self.stem(node)}_{name}", np.asarray(node.attrs.pop(name), dtype))
+
+    def stem(self, node: gs.Node) -> str:
+        return node.name or node.outputs[0].name
+
+    def rebuild(self, node: gs.Node, inputs: list[gs.Tensor], op: str = "") -> None:
+        """Give the node other inputs, and perhaps another operator; it stays the same object, in the same place."""
+        links.set_inputs(node, inputs)
+        node.op = op or node.op
+        self.model.edited()
+
+
+EMPTY = ""
+"""The name of an input that is left out."""
+
+
+def _slice(work: _Raise, node: gs.Node) -> None:
+    axes = node.attrs.get("axes", list(range(len(node.attrs["starts"]))))
+    node.attrs["axes"] = axes
+    work.rebuild(node, [node.inputs[0], *(work.ints(node, name) for name in ("starts", "ends", "axes"))])
+
+
+def _clip(work: _Raise, node: gs.Node) -> None:
+    inputs = [node.inputs[0]]
+    for name in ("min", "max"):
+        inputs.append(work.number(node, name, np.float32) if name in node.attrs else gs.Variable(EMPTY))
+    work.rebuild(node, inputs)
+
+
+def _pad(work: _Raise, node: gs.Node) -> None:
+    node.attrs.setdefault("value", 0.0)
+    work.rebuild(node, [node.inputs[0], work.ints(node, "pads"), work.number(node, "value", np.float32)])
+
+
+def _dropout(work: _Raise, node: gs.Node) -> None:
+    node.attrs.pop("ratio", None)
+    node.attrs.pop("is_test", None)
+    work.rebuild(node, [node.inputs[0]])
+
+
+def _axes(work: _Raise, node: gs.Node) -> None:
+    name = "split" if node.op == "Split" else "axes"
+    work.rebuild(node, [node.inputs[0], work.ints(node, name)])
+
+
+def _top_k(work: _Raise, node: gs.Node) -> None:
+    node.attrs["k"] = [node.attrs["k"]]
+    work.rebuild(node, [node.inputs[0], work.ints(node, "k")])
+
+
+def _resize(work: _Raise, node: gs.Node) -> None:
+    if "scales" in node.attrs:
+        scales: gs.Tensor = work.model.constant(f"{work.stem(node)}_scales", np.asarray(node.attrs.pop("scales"), np.float32))
+    else:
+        scales = node.inputs[1]
+    node.attrs["coordinate_transformation_mode"] = "asymmetric"
+    if node.attrs.get("mode", "nearest") == "nearest":
+        node.attrs["nearest_mode"] = "floor"
+    work.rebuild(node, [node.inputs[0], gs.Variable(EMPTY), scales], "Resize")
+
+
+def _flattened(work: _Raise, node: gs.Node) -> None:
+    """f(x) over all axes from ``axis`` on = Reshape(f(Flatten(x)), shape of x)."""
+    axis = node.attrs.get("axis", 1)
+    source, result = node.inputs[0], node.outputs[0]
+    stem = work.stem(node)
+    flat, shape, made = (work.model.variable(f"{stem}_{part}") for part in ("flat", "shape", "rows"))
+    work.model.add("Shape", [source], [shape], before=node)
+    work.model.add("Flatten", [source], [flat], {"axis": axis}, before=node)
+    work.model.add("Reshape", [made, shape], [result])
+    links.set_outputs(node, [made])
+    node.attrs["axis"] = -1
+    work.rebuild(node, [flat])
+
+
+def _last_axis(node: gs.Node) -> bool:
+    """Whether flattening changes nothing that the new version would not do by itself."""
+    shape: Any = node.inputs[0].shape
+    axis = node.attrs.get("axis", 1)
+    return axis == -1 or (shape is not None and axis == len(shape) - 1)
+
+
+def _plain_softmax(work: _Raise, node: gs.Node) -> None:
+    del work
+    node.attrs["axis"] = -1
+
+
+def _always(node: gs.Node) -> bool:
+    del node
+    return True
+
+
+SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
+
+ADAPTERS: tuple[tuple[int, tuple[str, ...], Callable[[gs.Node], bool], Adapter], ...] = (
+    (10, ("Slice",), lambda n: "starts" in n.attrs, _slice),
+    (10, ("Upsample",), _always, _resize),
+    (10, ("TopK",), lambda n: "k" in n.attrs, _top_k),
+    (11, ("Resize",), lambda n: len(n.inputs) == 2, _resize),
+    (11, ("Clip",), lambda n: len(n.inputs) == 1, _clip),
+    (11, ("Pad",), lambda n: "pads" in n.attrs, _pad),
+    (12, ("Dropout",), lambda n: len(n.inputs) == 1 and bool({"ratio", "is_test"} & set(n.attrs)), _dropout),
+    (13, ("Squeeze", "ReduceSum", "Unsqueeze"), lambda n: "axes" in n.attrs, _axes),
+    (13, ("Split",), lambda n: "split" in n.attrs, _axes),
+    (13, SOFTMAX, _last_axis, _plain_softmax),
+    (13, SOFTMAX, _always, _flattened),
+)
+"""(since, operators, which nodes of them, adapter); the first that holds is used."""
+
+DROPPED = {"BatchNormalization": ("spatial",), "MaxPool": (), "Gemm": ()}
+"""Attributes that are dropped, at the value that the new version stands for."""

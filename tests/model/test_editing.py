@@ -1,0 +1,125 @@
+"""Edits keep both ends of every edge in step, and copies are independent."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from graphopt.model import Model, node_key, node_label
+from tests.nets import Net, ops_of
+
+
+def residual() -> onnx.ModelProto:
+    net = Net()
+    i = net.input(1, 4, 8, 8)
+    return net.model(net.op("Relu", net.op("Add", net.conv(i, 4, pad=1), i)))
+
+
+def test_a_new_node_takes_over_the_tensor_of_the_old_one() -> None:
+    model = Model.load(residual())
+    relu = model.graph.nodes[-1]
+    output = relu.outputs[0]
+    new = model.add("Tanh", [relu.inputs[0]], [output], before=relu)
+    assert model.producer(output) is new
+    assert model.sweep() == 1
+    assert ops_of(model.proto()) == ["Add", "Conv", "Tanh"]
+    assert model.proto().graph.output == residual().graph.output
+
+
+def test_replacing_uses_reaches_every_reader() -> None:
+    model = Model.load(residual())
+    x = model.graph.inputs[0]
+    new = model.variable("y")
+    model.add("Neg", [x], [new], before=model.graph.nodes[0])
+    readers = [n for n in model.users(x) if n.op != "Neg"]
+    model.replace_uses(x, new)
+    assert {node_key(n) for n in model.users(new)} >= {node_key(n) for n in readers}
+
+
+def test_removing_a_node_detaches_it() -> None:
+    model = Model.load(residual())
+    relu = model.graph.nodes[-1]
+    total = relu.inputs[0]
+    model.remove(relu)
+    assert model.users(total) == []
+
+
+def test_a_copy_is_independent() -> None:
+    model = Model.load(residual())
+    twin = model.copy()
+    twin.remove(twin.graph.nodes[-1])
+    assert model.proto() == residual()
+
+
+def test_fresh_names_are_new_and_deterministic() -> None:
+    model = Model.load(residual())
+    assert [model.fresh("x"), model.fresh("x"), model.fresh("new")] == ["x_1", "x_2", "new"]
+
+
+def test_every_edit_moves_the_version_on() -> None:
+    model = Model.load(residual())
+    seen = [model.version]
+    model.set_input(model.graph.nodes[-1], 0, model.graph.inputs[0])
+    seen.append(model.version)
+    model.sweep()
+    seen.append(model.version)
+    assert seen == sorted(set(seen))
+
+
+def test_sorting_is_stable_and_mends_disorder() -> None:
+    proto = residual()
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(nodes))
+    model = Model.load(proto)
+    assert model.proto() == proto, "reading alone changes nothing"
+    model.sort()
+    assert [n.op for n in model.graph.nodes] == ["Conv", "Add", "Relu"]
+
+
+def test_unused_initializers_stay_and_orphans_of_a_pass_go() -> None:
+    proto = residual()
+    proto.graph.initializer.append(helper.make_tensor("spare", TensorProto.FLOAT, [1], [1.0]))
+    model = Model.load(proto)
+    assert model.proto() == proto
+    model.set_input(model.graph.nodes[1], 0, model.graph.inputs[0])
+    model.sweep()
+    assert [i.name for i in model.proto().graph.initializer] == ["spare"]
+
+
+def test_old_formats_list_new_constants_as_inputs() -> None:
+    """Before IR 4 an initializer that is no input is invalid."""
+    proto = residual()
+    proto.ir_version = 3
+    proto.opset_import[0].version = 8
+    proto.graph.input.extend(helper.make_tensor_value_info(i.name, i.data_type, i.dims) for i in proto.graph.initializer)
+    model = Model.load(proto)
+    relu = model.graph.nodes[-1]
+    model.add("Add", [relu.inputs[0], model.constant("shift", np.ones(1, np.float32))], [relu.outputs[0]])
+    model.sweep()
+    onnx.checker.check_model(model.proto())
+    assert model.proto().graph.input[-1].name == "shift"
+
+
+def test_outer_tensors_know_their_readers_in_subgraphs() -> None:
+    then = helper.make_graph([helper.make_node("Neg", ["x"], ["a"])], "then", [], [helper.make_tensor_value_info("a", 1, [2])])
+    other = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["b"])], "else", [], [helper.make_tensor_value_info("b", 1, [2])]
+    )
+    node = helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)
+    inputs = [helper.make_tensor_value_info("c", TensorProto.BOOL, []), helper.make_tensor_value_info("x", 1, [2])]
+    graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("y", 1, [2])])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = Model.load(proto)
+    assert model.proto() == proto
+    assert model.copy().proto() == proto
+    assert sorted(n.op for n in model.users(model.graph.inputs[1])) == ["Identity", "Neg"]
+
+
+def test_labels_name_what_they_can() -> None:
+    model = Model.load(residual())
+    conv = model.graph.nodes[0]
+    assert node_label(conv) == "Conv 'conv0'"
+    conv.name = ""
+    assert node_label(conv) == "Conv -> 't0'"

@@ -1,0 +1,85 @@
+"""What pyproject.toml lists by hand agrees with what lies on the disk and in the code."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import graphopt
+from graphopt.pipeline import registry
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def packages_on_disk() -> set[str]:
+    found = set()
+    for top, name in ((ROOT / "graphopt", "graphopt"), (ROOT / "passes", "graphopt.passes")):
+        for path in top.rglob("__init__.py"):
+            inner = path.parent.relative_to(top).parts
+            if name == "graphopt.passes" or inner[:1] != ("passes",):
+                found.add(".".join([name, *inner]))
+    return found
+
+
+def test_every_package_is_listed(project: dict) -> None:
+    assert set(project["tool"]["setuptools"]["packages"]) == packages_on_disk()
+
+
+def test_the_list_is_sorted(project: dict) -> None:
+    listed = project["tool"]["setuptools"]["packages"]
+    assert listed == sorted(listed)
+
+
+def test_data_files_are_packaged(project: dict) -> None:
+    listed = project["tool"]["setuptools"]["package-data"]
+    wanted = {}
+    for package in packages_on_disk():
+        folder = Path(str(ROOT / package.replace(".", "/")))
+        for path in folder.iterdir():
+            if path.is_file() and path.suffix not in (".py", ".pyc", ".pyi"):
+                wanted.setdefault(package, []).append(path)
+    for package, paths in wanted.items():
+        covered = {match for pattern in listed.get(package, []) for match in paths[0].parent.glob(pattern)}
+        assert set(paths) <= covered, package
+
+
+def test_entry_points_agree_with_the_table(project: dict) -> None:
+    assert project["project"]["entry-points"][registry.GROUP] == dict(registry.BUILTIN)
+
+
+def test_installed_entry_points_agree_with_the_table() -> None:
+    for name, entries in registry.entries().items():
+        if name in registry.BUILTIN:
+            assert [entry.target for entry in entries] == [registry.BUILTIN[name]]
+
+
+@pytest.mark.parametrize("name", registry.BUILTIN)
+def test_built_in_passes_are_found_under_their_names(name: str) -> None:
+    assert registry.find(name).name == name
+
+
+def test_the_link_is_relative() -> None:
+    link = ROOT / "graphopt" / "passes"
+    assert link.is_symlink()
+    assert link.readlink() == Path("../passes")
+
+
+def test_passes_is_imported_under_one_name_only() -> None:
+    source = (ROOT / "passes" / "__init__.py").read_text(encoding="utf-8")
+    with pytest.raises(ImportError, match="graphopt.passes"):
+        exec(compile(source, "passes/__init__.py", "exec"), {"__name__": "passes"})
+
+
+def test_the_version_is_stated_once(project: dict) -> None:
+    assert project["project"]["version"] == graphopt.__version__
+
+
+def test_typed() -> None:
+    assert (ROOT / "graphopt" / "py.typed").is_file()
