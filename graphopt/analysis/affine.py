@@ -1,9 +1,9 @@
 """The affine regions of a graph: for each tensor, the earlier tensors of which it is one affine map.
 
 A span (root, top) says that ``top`` is an affine map of ``root`` and of nothing else that varies: ``root`` dominates ``top``
-within the affine operators. Spans are found forwards. If t = A(x), the spans of t are A itself and A composed with every span of x; if t
-is a weighted sum, its roots are the roots that all summands have in common, a summand counting as its own root. Sequences,
-branches, skips and nestings of them are all the same two rules.
+within the affine operators. Spans are found forwards. If t = A(x), the spans of t are A itself and A composed with every span of
+x; if t is a weighted sum, its roots are the roots that all summands have in common, a summand counting as its own root.
+Sequences, branches, skips and nestings of them are all the same two rules.
 
 A span is closed if nothing outside of it reads a tensor inside of it: only then can one operator take its place.
 
@@ -21,8 +21,8 @@ from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.analysis.shapes import Shapes, ShapeTable
 from graphopt.model import Model, node_label
 from graphopt.ops import lookup
-from graphopt.ops.affine import AffineMap, Linear, Refused, Sum, Term, identity_of
-from graphopt.ops.affine.form import Sizes
+from graphopt.ops.affine import AffineMap, Form, Linear, Refused, Sum, Term, identity_of
+from graphopt.ops.affine.form import Sizes, interior
 from graphopt.ops.affine.maps import composed, summed
 
 LIMIT = 24
@@ -40,10 +40,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why two affine operators are not one: ``where`` names the later of them."""
+    """Why two affine operators are not one: ``where`` names the later of them. Where only the border stands in the way, ``form`` is
+    what they would be and ``nodes`` what it would replace.
+    """
 
     where: str
     refused: Refused
+    top: str = ""
+    form: Form | None = None
+    nodes: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -92,7 +97,9 @@ class _Walk:
             if not isinstance(whole, Refused):
                 spans.append(Span(inner.root, top, whole, inner.nodes | {index}))
             elif number == 0:
-                self.table.obstacles.append(Obstacle(node_label(node), whole))
+                would = interior(term.map.form, inner.map.form)
+                form = would if isinstance(would, Form) else None
+                self.table.obstacles.append(Obstacle(node_label(node), whole, top.name, form, inner.nodes | {index}))
         return spans
 
     def _sum(self, index: int, node: gs.Node, term: Sum) -> list[Span]:

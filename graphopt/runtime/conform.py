@@ -30,8 +30,9 @@ def check_names(names: Iterable[str], specs: Mapping[str, InputSpec], where: str
     wanted = ", ".join(f"'{name}'" for name in specs)
     for name in given:
         if name not in specs:
-            near = difflib.get_close_matches(name, specs, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"the model's inputs: {wanted}"
+            folded = {n.lower(): n for n in specs}
+            near = difflib.get_close_matches(name.lower(), folded, 1)
+            hint = f"did you mean '{folded[near[0]]}'?" if near else f"the model's inputs: {wanted}"
             raise DataError("GO804", where, f"the model has no input '{name}'", hint)
     for name, spec in specs.items():
         if name not in given:

@@ -23,7 +23,11 @@ _CONDITION = re.compile(r"^.* was false\. ?(?=\S)")
 _INVALID = re.compile(r"This is an invalid model\. ")
 _IN_NODE = re.compile(r'In Node, \("(?P<name>[^"]*)", (?P<op>[^,]+),[^)]*\)( : .*? -> .*?\),?)? ?,? ?')
 _OF_NODE = re.compile(r"\b(?:of|in|for) (?:node|operator) ?\(?'?(?P<name>[^'\s():,]+)'?\)?")
-_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<op>\S+?)\((?P<version>\d+)\) node with name '(?P<name>[^']*)'")
+_PLAIN_WORD = re.compile(r"[A-Z][a-z]*\b")
+_NO_KERNEL = re.compile(
+    r"(Could not find an implementation|Failed to find kernel) for (?P<op>\S+?)\((?P<version>\d+)\) "
+    r"(node with name |\(node:)'(?P<name>[^']*)'"
+)
 
 _REMEDIES: tuple[tuple[str, str], ...] = (
     ("Unsupported model IR version", "install a newer onnxruntime, or save the model with an older IR version"),
@@ -31,6 +35,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ("No opset import for domain", "add the domain to the model's opset_import"),
     ("No Op registered for", "this operator belongs to another opset or to a library of custom operators"),
     ("is not a registered function/op", "this operator belongs to another opset or to a library of custom operators"),
+    ("Failed to find kernel", "onnxruntime's CPU provider has no kernel for this operator with these types"),
     ("Could not find an implementation", "onnxruntime's CPU provider has no kernel for this operator with these types"),
     ("is not currently registered or supported", "onnxruntime does not support this tensor type"),
     ("Type Error", "the graph's types contradict one another: `onnx.checker.check_model(path, full_check=True)`"),
@@ -66,14 +71,17 @@ def explain(text: str) -> Fault:
     line = _SHORT_SOURCE.sub("", line.strip()).strip(" ,:.") or "failed without a reason"
     if len(line) > _LONGEST:
         line = line[: _LONGEST - 4].rstrip() + " ..."
-    return Fault(node, line[0].lower() + line[1:] if line[:2].istitle() else line, _remedy(text))
+    # A sentence begins small after "cannot run it:"; the name of an operator stays as it is.
+    line = line[0].lower() + line[1:] if _PLAIN_WORD.match(line) else line
+    return Fault(node, line, _remedy(text))
 
 
 def _node(line: str) -> tuple[str, str]:
     """The node that the message names, and the message without its mention where that is mere wrapping."""
     # A node with a subgraph reports the failure of an inner node in the same words; the innermost one is to blame.
-    for found in reversed(list(_RUNNING.finditer(line))):
-        return _label(found["op"], found["name"]), line[found.end() :]
+    running = list(_RUNNING.finditer(line))
+    if running:
+        return _label(running[-1]["op"], running[-1]["name"]), line[running[-1].end() :]
     found = _IN_NODE.search(line)
     if found is not None:
         return _label(found["op"], found["name"]), line[: found.start()] + line[found.end() :]

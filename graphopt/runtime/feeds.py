@@ -10,7 +10,9 @@ a temporary folder.
 from __future__ import annotations
 
 import copy
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -234,7 +236,8 @@ class _Spool:
     def __init__(self) -> None:
         self._kept: list[FeedDict] = []
         self._bytes = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._names: list[str] = []
         self._on_disk = 0
 
     def add(self, feed: FeedDict) -> None:
@@ -245,8 +248,10 @@ class _Spool:
             self._bytes += size
             return
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="graphopt-")
-        path = Path(self._folder.name) / f"{self._on_disk}.npz"
+            self._folder = Path(tempfile.mkdtemp(prefix="graphopt-"))
+            # Not a TemporaryDirectory: feeds live as long as somebody holds them, and going away with them is no mistake.
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        path = self._folder / f"{self._on_disk}.npz"
         np.savez(path, allow_pickle=False, **{f"input{i}": array for i, array in enumerate(feed.values())})
         self._names = list(feed)
         self._on_disk += 1
@@ -262,7 +267,7 @@ class _Spool:
                 yield self._stored(index - len(self._kept))
 
     def _stored(self, index: int) -> FeedDict:
-        folder = Path(self._folder.name if self._folder is not None else "")
+        folder = self._folder or Path()
         with np.load(folder / f"{index}.npz", allow_pickle=False) as stored:
             return {name: stored[f"input{i}"] for i, name in enumerate(self._names)}
 

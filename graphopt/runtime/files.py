@@ -14,10 +14,10 @@ executed. What takes more than 256 MiB is read from the disk at every pass, so a
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -100,12 +100,12 @@ def read_arrays(path: Path, specs: Sequence[InputSpec], notes: list[str]) -> dic
 def _load(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """A file's arrays, never through pickle."""
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return cast(NDArray[Any], loaded)
-        with contextlib.closing(loaded):
+        with path.open("rb") as file:
+            loaded: Any = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return cast(NDArray[Any], loaded)
             return {str(key): np.asarray(loaded[key]) for key in loaded.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
         if "allow_pickle" in str(error) or "pickle" in str(error).lower():
             if _looks_like_numpy(path):
                 hint = "store numbers: np.savez(path, name=np.asarray(values, np.float32))"
@@ -168,7 +168,7 @@ def _from_images(
         _open_image(file).close()
 
     def start() -> Iterator[object]:
-        return (_read_image(file, steps) for file in files)
+        return (_read_image(file, steps, specs[0]) for file in files)
 
     return from_passes(start, cutter, specs, name, keep=True)
 
@@ -196,13 +196,16 @@ def _open_image(file: Path) -> Any:
         raise _unreadable(file, error) from None
 
 
-def _read_image(file: Path, steps: Preprocess) -> NDArray[np.float32]:
+def _read_image(file: Path, steps: Preprocess, spec: InputSpec) -> NDArray[Any]:
     with _open_image(file) as image:
         try:
             image.load()
         except (OSError, ValueError, SyntaxError) as error:
             raise _unreadable(file, error) from None
-        return steps(image, file.name)
+        values = steps(image, file.name)
+    # Floats are never made integers elsewhere; these came from bytes, and are whole as long as nothing was scaled.
+    whole = spec.dtype.kind in "iu" and np.array_equal(values, np.rint(values))
+    return values.astype(np.int64) if whole else values
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:

@@ -37,12 +37,14 @@ class Guess:
     Attributes:
         size: of dynamic dimensions other than the batch.
         channels: of a dynamic axis 1 of an image (or volume).
-        integers: integers are drawn below this number; 0 stands for bytes over their whole range and others below 8.
+        integers: "wide": bytes over their whole range, others below 8; "bits": 0 and 1; "ones"; "zeros".
+        floats: "normal": standard normal; "unit": between 0 and 1.
     """
 
     size: int = 64
     channels: int = 3
-    integers: int = 0
+    integers: str = "wide"
+    floats: str = "normal"
 
 
 def generated(model: Model, count: int = 8, seed: int = 0, *, size: int | None = None) -> Feeds:
@@ -105,12 +107,15 @@ def _guesses(specs: Sequence[InputSpec], size: int | None) -> Iterator[Guess]:
     channels = any(_is_channel(spec, axis) for spec, axis in dims)
     others = any(not _is_channel(spec, axis) and not (axis == 0 and spec.batch == 0) for spec, axis in dims)
     integers = any(spec.dtype.kind in "iu" for spec in specs)
+    # A scalar or a short vector may be a ratio, a threshold, a scale.
+    scalars = any(spec.dtype.kind == "f" and len(spec.shape or ()) < 2 for spec in specs)
     yield from (
         Guess(*chosen)
         for chosen in itertools.product(
             _SIZES if others and size is None else (size or _SIZES[0],),
             _CHANNELS if channels else _CHANNELS[:1],
-            (0, 2, 1) if integers else (0,),
+            ("wide", "bits", "ones", "zeros") if integers else ("wide",),
+            ("normal", "unit") if scalars else ("normal",),
         )
     )
 
@@ -144,13 +149,15 @@ def _draw(random: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], 
         return _integers(random, dtype, shape, guess)
     if dtype.kind == "c":
         return np.asarray(random.standard_normal(shape) + 1j * random.standard_normal(shape)).astype(dtype)
-    return np.asarray(random.standard_normal(shape)).astype(dtype)
+    values = random.standard_normal(shape) if guess.floats == "normal" else random.uniform(0.0, 1.0, shape)
+    return np.asarray(values).astype(dtype)
 
 
 def _integers(random: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], guess: Guess) -> Array:
-    if guess.integers == 1:
-        return np.ones(shape, dtype)
-    if guess.integers == 0 and dtype.itemsize == 1 and dtype.kind in "iu":
+    if guess.integers == "wide" and dtype.itemsize == 1:
         bounds = np.iinfo(dtype)
         return np.asarray(random.integers(bounds.min, int(bounds.max) + 1, shape)).astype(dtype)
-    return np.asarray(random.integers(0, guess.integers or 8, shape)).astype(dtype)
+    below = {"wide": 8, "bits": 2}.get(guess.integers)
+    if below is None:
+        return np.full(shape, 1 if guess.integers == "ones" else 0, dtype)
+    return np.asarray(random.integers(0, below, shape)).astype(dtype)

@@ -159,7 +159,8 @@ class Cutter:
             spec, rank = self.specs[name], len(self.specs[name].shape or ())
             if single and array.ndim == rank - 1:
                 array = array[None]
-            elif array.ndim == rank + 1 and array.shape[1] == self.group:
+            elif array.ndim == rank + 1 and array.shape[0] > 0:
+                check_shape(array[0], spec, places[name])
                 array = array.reshape(-1, *array.shape[2:])
             check_shape(array, spec, places[name], rows=True)
             _refuse_none(array, places[name])

@@ -167,17 +167,26 @@ def _rows_independent(session: Session, feeds: Feeds, batch: int) -> bool:
     """Whether the first batch gives, row by row, what its feeds give alone."""
     if batch <= 1 or len(feeds) < 2:
         return batch <= 1
-    few = min(batch, 3)
-    together = next(feeds.batches(few))
-    single = [feed for feed, _ in zip(feeds, range(few), strict=False)]
-    if len(single) < 2 or next(iter(together.values())).shape[0] != sum(next(iter(f.values())).shape[0] for f in single):
-        return False
+    together = next(feeds.batches(min(batch, 3)))
+    single: list[Feed] = []
+    rows = _rows(together)
+    for feed in feeds:
+        if rows <= 0:
+            break
+        single.append(feed)
+        rows -= _rows(feed)
+    if len(single) < 2:
+        return False  # the second feed has another shape: nothing to learn from the first
     try:
         joint = session.run(together)
     except ModelError:
         return False
     alone = [session.run(feed) for feed in single]
     return all(_stacked(joint[name], [run[name] for run in alone]) for name in joint)
+
+
+def _rows(feed: Feed) -> int:
+    return int(next(iter(feed.values())).shape[0])
 
 
 def _stacked(joint: Array, alone: Sequence[Array]) -> bool:

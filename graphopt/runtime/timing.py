@@ -72,7 +72,7 @@ def compare_time(
         else:
             times_b.append(_measure(second, feed, inner_b))
             times_a.append(_measure(first, feed, inner_a))
-    return _summary(times_a, times_b)
+    return summary(times_a, times_b)
 
 
 def measure_time(model: Runnable | Session, feed: Feed, *, repeats: int, seconds: float, threads: int = 1) -> float:
@@ -101,7 +101,8 @@ def _measure(session: Session, feed: Feed, inner: int) -> float:
     return (time.perf_counter() - start) / inner
 
 
-def _summary(times_a: list[float], times_b: list[float]) -> Timing:
+def summary(times_a: list[float], times_b: list[float]) -> Timing:
+    """The medians of pairs of times, in seconds."""
     ratios = sorted(x / y for x, y in zip(times_a, times_b, strict=True))
     low, high = (ratios[0], ratios[-1]) if len(ratios) < 4 else _quartiles(ratios)
     return Timing(

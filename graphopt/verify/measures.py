@@ -73,9 +73,9 @@ class Measure:
             return self._sequence(cast(list[object], reference), candidate, where)
         if reference is None or candidate is None:
             return None if reference is candidate else f"{where} only one of them has a value"
-        if isinstance(reference, np.ndarray) and isinstance(candidate, np.ndarray):
-            return self._arrays(cast(Array, reference), cast(Array, candidate), where)
-        return self._equal_values(cast(object, reference), candidate, where)
+        if _is_array(reference) and _is_array(candidate):
+            return self._arrays(np.asarray(cast(Any, reference)), np.asarray(cast(Any, candidate)), where)
+        return self._equal_values(reference, candidate, where)
 
     def _sequence(self, reference: list[object], candidate: object, where: str) -> str | None:
         self._kind = self._kind or "tensor"
@@ -166,6 +166,10 @@ class Measure:
             top1=self._agreed / self._rows if kind == "classes" and self._rows else None,
             psnr_db=decibel(spread**2, mean_square) if kind == "image" else None,
         )
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, (np.ndarray, np.generic))
 
 
 def is_float(array: Array) -> bool:

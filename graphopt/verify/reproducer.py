@@ -11,11 +11,12 @@ unwritten.
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,7 @@ from graphopt.errors import DataError, ModelError
 from graphopt.model import Model
 from graphopt.runtime import InputSpec
 from graphopt.runtime.session import Feed, Session, as_proto, save_with_external_data
-from graphopt.verify.compare import compare
+from graphopt.verify.compare import Drift, compare
 from graphopt.verify.differences import Difference, first_difference
 
 REFERENCE, CANDIDATE, FEED, README = "reference.onnx", "candidate.onnx", "feed.npz", "README.txt"
@@ -85,23 +86,30 @@ def leave_reproducer(
 
 
 def worst_feed(reference: Model, candidate: Model, feeds: Iterable[Feed]) -> Feed | None:
-    """The feed with the greatest difference; the first one that fails outright."""
-    worst: tuple[float, Feed] | None = None
+    """The feed with the greatest difference as a share of the outputs' ranges over all feeds; the first that fails outright.
+
+    ``feeds`` is gone through twice.
+    """
+    drifts: list[Drift] = []
     try:
-        first = Session(reference)
-        second = Session(candidate)
+        first, second = Session(reference), Session(candidate)
+        for feed in feeds:
+            drifts.append(compare(first, second, [feed]))
+            if drifts[-1].failure is not None:
+                return feed
     except ModelError:
-        return next(iter(feeds), None)
-    for feed in feeds:
-        try:
-            drift = compare(first, second, [feed])
-        except ModelError:
-            return feed
-        if worst is None or drift.worst_rel > worst[0]:
-            worst = (drift.worst_rel, feed)
-        if drift.failure is not None:
-            break
-    return None if worst is None else worst[1]
+        pass
+    ranges: dict[str, float] = {}
+    for output in (output for drift in drifts for output in drift.outputs):
+        ranges[output.name] = max(ranges.get(output.name, 0.0), output.range)
+    worst = max(range(len(drifts)), key=lambda index: _share(drifts[index], ranges), default=0)
+    return next(itertools.islice(feeds, worst, None), None)
+
+
+def _share(drift: Drift, ranges: Mapping[str, float]) -> float:
+    """The greatest difference of any output, as a share of its range."""
+    shares = [o.max_abs / ranges[o.name] if ranges[o.name] > 0 else o.rel for o in drift.outputs]
+    return max(shares, default=0.0)
 
 
 def save_feed(path: Path, feed: Feed) -> None:

@@ -14,7 +14,7 @@ are visited from the outputs backwards, each node once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_graphsurgeon as gs
 
@@ -23,7 +23,7 @@ from graphopt.analysis.affine import Affine, Obstacle, Span, leak
 from graphopt.analysis.manager import Analyses
 from graphopt.analysis.shapes import InputShapes
 from graphopt.model import node_label
-from graphopt.ops.affine import Linear, Refused
+from graphopt.ops.affine import Form, Linear, Refused
 from graphopt.ops.facts import elements, static
 
 KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -75,7 +75,7 @@ class _Chooser:
         self.made_by = {t.name: i for i, n in enumerate(self.nodes) for t in n.outputs if t.name}
         self.memo: dict[tuple[str, str], _Best] = {}
         self.usable: dict[str, tuple[Span, ...]] = {}
-        self.found = Plan(obstacles=list(self.table.obstacles))
+        self.found = Plan(obstacles=[self._weighed(o) for o in self.table.obstacles])
 
     def plan(self) -> Plan:
         covered: set[int] = set()
@@ -89,7 +89,7 @@ class _Chooser:
             best = self._best(top, spans[-1].root)
             for span in best.replaced:
                 covered |= span.nodes
-                self.found.choices.append(Choice(span, self._macs_before(span), self._macs_after(span) or 0))
+                self.found.choices.append(Choice(span, self._macs_before(span.nodes), self._macs_after(span) or 0))
             covered |= best.kept
         return self.found
 
@@ -141,7 +141,8 @@ class _Chooser:
             return False
         refused = leak(self.model, span, self.positions)
         if refused is not None and sum(self.nodes[i].op in KERNELS for i in span.nodes) > 0:
-            self.found.obstacles.append(Obstacle(self._label(span), refused))
+            obstacle = Obstacle(self._label(span), refused, span.top.name, span.map.form, span.nodes)
+            self.found.obstacles.append(self._weighed(obstacle))
         return refused is None and (span.map.form.diagonal or any(self.nodes[i].op in KERNELS for i in span.nodes))
 
     def _emitted(self, span: Span) -> float | None:
@@ -156,24 +157,32 @@ class _Chooser:
         written = 2 * size if form.biased and form.axis > 1 else size  # a MatMul of more than two axes adds its bias separately
         before = sum(self._cost(i) for i in span.nodes)
         if macs + written > before * self.growth:
-            if macs > self._macs_before(span):
-                why = f"one operator would take {macs:,} multiply-accumulates instead of {self._macs_before(span):,}"
-                self.found.obstacles.append(Obstacle(self._label(span), Refused("cost", why)))
+            if macs > self._macs_before(span.nodes):
+                self.found.obstacles.append(Obstacle(self._label(span), _dearer(macs, self._macs_before(span.nodes))))
             return None
         return (macs + written) / self.growth
+
+    def _weighed(self, obstacle: Obstacle) -> Obstacle:
+        """What would not pay is refused for its cost, whatever else stands in its way."""
+        if obstacle.form is None or obstacle.form.transposed:
+            return obstacle
+        before = self._macs_before(obstacle.nodes)
+        after = self._macs(obstacle.form, self.nodes[self.made_by[obstacle.top]].outputs[0])
+        return replace(obstacle, refused=_dearer(after, before)) if after is not None and after > before else obstacle
 
     def _macs_after(self, span: Span) -> int | None:
         form = span.map.form
         if form.diagonal and not any(self.nodes[i].op in KERNELS for i in span.nodes):
             return 0
-        counted = span.root if form.transposed else span.top
-        shape = static(self.shapes.shape(counted))
-        if shape is None:
-            return None
-        return form.weights * (math.prod(shape) // max(shape[form.axis], 1))
+        return self._macs(form, span.root if form.transposed else span.top)
 
-    def _macs_before(self, span: Span) -> int:
-        costs = [self.costs.of(self.nodes[i]) for i in span.nodes]
+    def _macs(self, form: Form, counted: gs.Tensor) -> int | None:
+        """Multiply-accumulates of a map at the positions of ``counted``: its output, or the input of a transposed one."""
+        shape = static(self.shapes.shape(counted))
+        return None if shape is None else form.weights * (math.prod(shape) // max(shape[form.axis], 1))
+
+    def _macs_before(self, nodes: frozenset[int]) -> int:
+        costs = [self.costs.of(self.nodes[i]) for i in nodes]
         return sum(c.macs or 0 for c in costs if c is not None)
 
     def _cost(self, index: int) -> float:
@@ -183,3 +192,7 @@ class _Chooser:
 
     def _label(self, span: Span) -> str:
         return node_label(self.nodes[self.made_by[span.top.name]])
+
+
+def _dearer(after: int, before: int) -> Refused:
+    return Refused("cost", f"one operator would take {after:,} multiply-accumulates instead of {before:,}")

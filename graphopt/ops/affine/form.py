@@ -94,18 +94,26 @@ def pointwise(rank: int, axis: int, channels: int, biased: bool) -> Form:
 
 
 def compose(second: Form, first: Form, sizes: Sizes) -> Form | Refused:
-    """``second`` after ``first``, whose input has ``sizes``."""
+    """``second`` after ``first``, whose input has ``sizes``, if that is exact."""
+    form = interior(second, first)
+    if isinstance(form, Refused) or form.transposed:
+        return form
+    padded = any(second.begin) or any(second.end)
+    if padded and first.biased:
+        return Refused("bias-under-padding", "a bias lies before zero padding: the border of the one kernel would differ")
+    if padded and not _ring_is_zero(second, first, sizes):
+        return Refused("border-continues", "zero padding cuts off what the first kernel computes beyond the border")
+    return form
+
+
+def interior(second: Form, first: Form) -> Form | Refused:
+    """``second`` after ``first`` away from the border: the form that it would have if padding were no obstacle."""
     if (second.rank, second.axis) != (first.rank, first.axis):
         return Refused("layout", "the two maps take their channels from different axes")
     if second.c_in != first.c_out:
         return Refused("channels", f"{first.c_out} channels meet a map of {second.c_in}")
     if first.transposed or second.transposed:
         return _compose_transposed(second, first)
-    padded = any(second.begin) or any(second.end)
-    if padded and first.biased:
-        return Refused("bias-under-padding", "a bias lies before zero padding: the border of the one kernel would differ")
-    if padded and not _ring_is_zero(second, first, sizes):
-        return Refused("border-continues", "zero padding cuts off what the first kernel computes beyond the border")
     return Form(
         rank=first.rank,
         axis=first.axis,
