@@ -1,9 +1,10 @@
 """graphopt: a compiler for trained networks in ONNX form.
 
     import graphopt
+    from graphopt.report import to_text
 
     result = graphopt.run("model.onnx", "fold,prune:macs=0.75,quant", data="calib.npz")
-    print(result.report.text())
+    print(to_text(result.report))
     result.save("model.opt.onnx")
 
 The public names are imported when they are first used, so that ``import graphopt`` and ``graphopt --help`` load nothing

@@ -1,7 +1,7 @@
 """Imports go down only, and the heavy packages are not imported before they are needed.
 
-errors < spec < model < ops < analysis, target, runtime < verify < pipeline < passes, check < report < cli; rooms on one floor do not
-import one another. Imports inside functions and for type checking count: they are dependencies too.
+errors < spec < model < ops < analysis, target, runtime < verify < pipeline < passes, check < report < cli; rooms on one
+floor do not import one another. Imports inside functions and for type checking count: they are dependencies too.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def test_imports_go_down(path: Path) -> None:
         return
     room = room_of(path)
     wrong = [
-        f"line {line}: {room} imports {other}"
-        for line, other in imports(path)
-        if other != room and FLOOR[other] >= FLOOR[room]
+        f"line {line}: {room} imports {other}" for line, other in imports(path) if other != room and FLOOR[other] >= FLOOR[room]
     ]
     assert not wrong
 

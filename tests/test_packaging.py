@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -73,7 +77,7 @@ def test_the_link_is_relative() -> None:
 
 def test_passes_is_imported_under_one_name_only() -> None:
     source = (ROOT / "passes" / "__init__.py").read_text(encoding="utf-8")
-    with pytest.raises(ImportError, match="graphopt.passes"):
+    with pytest.raises(ImportError, match=r"graphopt\.passes"):
         exec(compile(source, "passes/__init__.py", "exec"), {"__name__": "passes"})
 
 
@@ -83,3 +87,29 @@ def test_the_version_is_stated_once(project: dict) -> None:
 
 def test_typed() -> None:
     assert (ROOT / "graphopt" / "py.typed").is_file()
+
+
+def test_a_wheel_has_every_module_and_data_file(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("graphopt", "passes"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    done = subprocess.run(
+        [*command, "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    wanted = set()
+    for top, prefix in ((source / "graphopt", "graphopt"), (source / "passes", "graphopt/passes")):
+        for path in top.rglob("*"):
+            inner = path.relative_to(top).as_posix()
+            if path.is_file() and not (prefix == "graphopt" and inner.startswith("passes/")):
+                wanted.add(f"{prefix}/{inner}")
+    assert packed == wanted

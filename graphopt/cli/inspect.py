@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from graphopt.analysis import Analyses, Cost, Shapes
-from graphopt.cli.common import debug_option, emit, format_option, model_argument, on_terminal
+from graphopt.cli.common import debug_option, emit, format_option, model_argument
 from graphopt.cli.shapes import input_shapes, shape_option
+from graphopt.cli.terminal import shortened, show, stdout_width
 from graphopt.model import Model, node_key
 from graphopt.pipeline.figures import figures
 from graphopt.pipeline.record import Figures
-from graphopt.report.text import si, size
+from graphopt.report.text import counted, si, size
 
 HEADS = ("op", "name", "output", "MACs", "params", "share")
 MIN_NAME = 12
+BETWEEN = 3
 
 
 @click.command(name="inspect", short_help="Show what a model costs, layer by layer.")
@@ -79,32 +78,22 @@ def _data(
 
 def _print(model: Model, shapes: tuple[tuple[str, tuple[int, ...]], ...], total: Figures, layers: list[dict[str, Any]]) -> None:
     rows = [_cells(layer) for layer in layers]
-    colour = on_terminal(sys.stdout)
-    width = shutil.get_terminal_size((80, 24)).columns if colour else 80
-    console = Console(width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False, markup=False)
     columns = zip(HEADS, *rows, strict=True)
     taken = sum(max(map(len, column)) for column in columns if column[0] != "name")
-    room = max(MIN_NAME, width - taken - 3 * len(HEADS))
+    room = max(MIN_NAME, stdout_width() - taken - BETWEEN * (len(HEADS) - 1))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for head in HEADS:
         table.add_column(head, justify="left" if head in ("op", "name") else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_shortened(cell, room) if head == "name" else cell for head, cell in zip(HEADS, row, strict=True)))
+        table.add_row(*(shortened(cell, room) if head == "name" else cell for head, cell in zip(HEADS, row, strict=True)))
     given = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in shapes)
-    console.print(f"{model.label}  opset {model.opset}  input {given}")
-    console.print(table)
     more = "+" if total.unknown else ""
-    console.print(f"{total.nodes} nodes, {si(total.params)} parameters, {si(total.macs)}{more} MACs, {size(total.bytes)}")
-    if total.unknown:
-        console.print(f"the cost of {len(total.unknown)} nodes is not known: {', '.join(total.unknown[:5])}")
+    costs = f"{counted(total.nodes, 'node')}, {si(total.params)} parameters, {si(total.macs)}{more} MACs, {size(total.bytes)}"
+    unknown = [f"MACs leave out {counted(len(total.unknown), 'node')} of unknown cost: {', '.join(total.unknown[:5])}"]
+    show(f"{model.label}  opset {model.opset}  input {given}", table, costs, *(unknown if total.unknown else []))
 
 
 def _cells(layer: dict[str, Any]) -> tuple[str, ...]:
     shape = "?" if layer["shape"] is None else "x".join("?" if d is None else str(d) for d in layer["shape"])
     macs = "?" if layer["macs"] is None else si(layer["macs"])
     return (layer["op"], layer["name"] or layer["output"], shape, macs, si(layer["params"]), f"{layer['share']:.1%}")
-
-
-def _shortened(name: str, room: int) -> str:
-    """A long name by its end, which is what tells the layers of a block apart."""
-    return name if len(name) <= room else "…" + name[1 - room :]

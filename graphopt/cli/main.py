@@ -11,6 +11,7 @@ A traceback is printed with ``--debug`` only.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -30,6 +31,7 @@ INTERRUPTED = 130
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code."""
     debug = "--debug" in arguments
+    _replace_signs()
     try:
         code: object = app.main(args=list(arguments), prog_name="graphopt", standalone_mode=False)
         sys.stdout.flush()
@@ -58,6 +60,13 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - whatever is left is a bug of ours
         return _fail(_bug(error), BUG, debug)
     return code if isinstance(code, int) else 0
+
+
+def _replace_signs() -> None:
+    """Let a stream that cannot show a sign show another one, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _fail(diagnostic: Diagnostic, code: int, debug: bool) -> int:

@@ -5,7 +5,6 @@ The outputs' paths are looked at first, before the long work; they are written l
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import click
 
 from graphopt.cli.common import debug_option, emit, format_option, model_argument, on_terminal
 from graphopt.cli.progress import watching
+from graphopt.cli.terminal import stdout_width
 from graphopt.errors import UsageError
 from graphopt.model import Model
 from graphopt.model.files import refuse_target, write_bytes
@@ -96,8 +96,7 @@ def command(
         emit(to_json(result.report))
         return
     colour = on_terminal(sys.stdout)
-    width = shutil.get_terminal_size((80, 24)).columns if colour else 80
-    emit(to_text(result.report, width=width, colour=colour))
+    emit(to_text(result.report, width=stdout_width(), colour=colour))
     emit(f"\nwritten: {output}" if output is not None else "\nnothing written: no -o was given")
 
 

@@ -50,6 +50,9 @@ TIMING_SECONDS = 3.0
 SLOWER = 0.97
 """Below this ratio a result is called slower; between this and 1 lies what the measurement cannot tell."""
 
+LARGER = 1.01
+"""Above this ratio of bytes a result is called larger; a name or a shape more is not worth a word."""
+
 GENERATED = "GENERATED INPUTS, NOT CALIBRATED: no data was given, so the choices were made on generated inputs"
 """Said of a lossy pass that looked at inputs nobody gave."""
 
@@ -121,7 +124,10 @@ def run(
         calibrated=feeds.calibrated,
         seed=seed,
         figures=figures(original, shapes_of(feeds)),
-        notes=[*(feeds.notes if feeds.calibrated else ()), *checker.open(needed=bool(pipeline.passes), required=verify)],
+        notes=[
+            *(feeds.notes if feeds.calibrated else ()),
+            *checker.open(needed=bool(pipeline.passes) or known is not None, required=verify),
+        ],
     )
     driver = _Driver(original, feeds, device, seed, threads, watcher, checker, known if checker.runs else None, timing)
     report.accuracy = driver.accuracy(original)
@@ -219,9 +225,14 @@ class _Driver:
 
 
 def _closing_notes(report: Report) -> list[str]:
-    """What the whole run must say: made slower or costlier without being asked to."""
+    """What nobody asked for: a result that is slower, larger or costlier than the input."""
     notes: list[str] = []
-    last = report.passes[-1] if report.passes else None
-    if last is not None and last.timing is not None and last.timing.ratio < SLOWER:
-        notes.append(f"SLOWER: the result runs at {last.timing.ratio:.2f} times the input's speed on this machine")
+    before, after = report.figures, report.result
+    timing = report.passes[-1].timing if report.passes else None
+    if timing is not None and timing.ratio < SLOWER:
+        notes.append(f"SLOWER: the result runs at {timing.ratio:.2f} times the input's speed on this machine")
+    if after.bytes > before.bytes * LARGER:
+        notes.append(f"LARGER: the result takes {after.bytes / before.bytes:.2f} times the input's bytes")
+    if after.macs > before.macs and len(after.unknown) >= len(before.unknown):
+        notes.append(f"COSTLIER: the result takes {after.macs / max(before.macs, 1):.2f} times the input's MACs")
     return notes

@@ -60,7 +60,7 @@ def render(report: Report) -> RenderableType:
 
 def table(report: Report) -> Table:
     """One row for the input, and one for each pass."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     made.add_column("pass", no_wrap=True, overflow="ellipsis", max_width=16)
     for name in ("nodes", "params", "MACs", "size", "latency"):
         made.add_column(name, justify="right", no_wrap=True)
@@ -78,6 +78,11 @@ def _row(name: str, figures: Figures, latency: str, error: str, accuracy: Accura
     macs = si(figures.macs) + ("+" if figures.unknown else "")
     top1 = "" if accuracy is None else f"{accuracy.share:.2%}"
     return (name, str(figures.nodes), si(figures.params), macs, size(figures.bytes), latency, error, top1)
+
+
+def counted(number: int, noun: str) -> str:
+    """1 node, 2 nodes."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def si(number: float) -> str:
@@ -138,7 +143,7 @@ def _verifications(passes: Iterable[PassRecord]) -> list[RenderableType]:
 
 
 def _rewrites(passes: Iterable[PassRecord]) -> list[RenderableType]:
-    found = [f"{one.name}: {len(one.rewrites)} rewrites" for one in passes if one.rewrites]
+    found = [f"{one.name}: {counted(len(one.rewrites), 'rewrite')}" for one in passes if one.rewrites]
     return [_line(", ".join(found))] if found else []
 
 
@@ -163,7 +168,7 @@ def _unknown(figures: Figures) -> list[RenderableType]:
         return []
     shown = ", ".join(figures.unknown[:EXAMPLES])
     more = f" and {len(figures.unknown) - EXAMPLES} more" if len(figures.unknown) > EXAMPLES else ""
-    return [_line(f"MACs leave out {len(figures.unknown)} nodes whose cost is not known: {shown}{more}")]
+    return [_line(f"MACs leave out {counted(len(figures.unknown), 'node')} of unknown cost: {shown}{more}")]
 
 
 def _accuracy(report: Report) -> list[RenderableType]:

@@ -1,16 +1,19 @@
 """What an operator costs on a device, in nanoseconds, in float and in int8.
 
-The estimate of one node is linear in five counts,
+The estimate of one node is linear in a few counts,
 
-    t = node + element * E + mac * M + tap * T + weight * W
+    t = node + element * E + mac * M + tap * T + weight * W + odd * O
 
     E  elements of the output (of the input where ``basis = "input"``: global pooling reads much and writes little)
     M  multiply-accumulates, output channels rounded up to the device's channel step
-    T  output pixels * kernel taps * groups: gathering the input patch, which dominates where a group has few channels
+    T  output pixels * kernel taps (* groups, for grouped convolutions): gathering the input patch, which dominates where there
+       are few channels
     W  elements of the weight: reading it from memory, which dominates where a matrix has one row
+    O  T again, if the channels are no multiple of the row's ``align``, else 0
 
-with coefficients from the target's table, one row for each (operator, kind). It is meant to choose between float and int8, where
-a factor of two matters and ten percent do not; what a model really costs is measured.
+and ``cold`` nanoseconds an element more where an integer operator reads what was quantized just before it. The coefficients
+come from the target's table, one row for each (operator, kind). The estimate is meant to choose between float and int8, where a
+factor of two matters and ten percent do not; what a model really costs is measured.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class Counts:
     macs: int = 0
     taps: int = 0
     weights: int = 0
+    channels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,10 @@ class Cost:
     mac: float = 0.0
     tap: float = 0.0
     weight: float = 0.0
+    odd: float = 0.0
+    cold: float = 0.0
 
-    def of(self, counts: Counts) -> float:
+    def of(self, counts: Counts, align: int = 1) -> float:
         """The estimate in nanoseconds."""
         return (
             self.node
@@ -50,6 +56,7 @@ class Cost:
             + self.mac * counts.macs
             + self.tap * counts.taps
             + self.weight * counts.weights
+            + (self.odd * counts.taps if counts.channels % align else 0.0)
         )
 
 
@@ -62,6 +69,7 @@ class CostRow:
     basis: Literal["output", "input"] = "output"
     float_: Cost | None = None
     int8: Cost | None = None
+    align: int = 1
 
 
 def _no_rows() -> dict[tuple[str, str], CostRow]:
@@ -84,4 +92,4 @@ class CostTable:
         if row is None:
             return None
         cost = row.float_ if domain == "float" else row.int8
-        return None if cost is None else cost.of(counts)
+        return None if cost is None else cost.of(counts, row.align)

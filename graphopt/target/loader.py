@@ -16,7 +16,7 @@ from typing import Any, NoReturn, cast
 
 from graphopt.errors import UsageError
 from graphopt.target.costs import Cost, CostRow, CostTable
-from graphopt.target.target import Evidence, EvidenceKind, Int8Scheme, Shield, Target
+from graphopt.target.target import Evidence, Int8Scheme, Shield, Target
 
 GROUP = "graphopt.targets"
 EVIDENCE = ("measured", "documented", "assumed")
@@ -123,14 +123,14 @@ def _lists(value: Any) -> dict[str, tuple[Any, ...]]:
     entries = cast("Table", value) if isinstance(value, dict) else None
     if entries is None or not all(isinstance(v, list) for v in entries.values()):
         raise ValueError("must be a table of name = [values]")
-    return {str(name): tuple(cast("list[Any]", values)) for name, values in entries.items()}
+    return {str(name): tuple(values) for name, values in entries.items()}
 
 
 def _shield(value: Any) -> Shield:
     entries = cast("Table", value) if isinstance(value, dict) else {}
-    if set(entries) != {"ops", "op"} or not isinstance(entries["op"], str):
-        raise ValueError("must be a table { ops = [operators], op = operator }")
-    return Shield(_ops(entries["ops"]), entries["op"])
+    if set(entries) != {"before", "behind", "op"} or not isinstance(entries["op"], str):
+        raise ValueError("must be a table { before = [operators], behind = [operators], op = operator }")
+    return Shield(_ops(entries["before"]), _ops(entries["behind"]), entries["op"])
 
 
 REQUIRED: Any = object()
@@ -193,12 +193,13 @@ class _Parser:
         if not isinstance(rows, list):
             self.fail("cost", "must be an array of tables: [[cost]]")
         made: dict[tuple[str, str], CostRow] = {}
-        for index, row in enumerate(cast("list[Any]", rows)):
+        listed: list[Any] = rows  # pyright: ignore[reportUnknownVariableType]
+        for index, row in enumerate(listed):
             where = f"cost[{index}]"
             if not isinstance(row, dict):
                 self.fail(where, "must be a table")
             entry = cast("Table", row)
-            self.known(entry, f"{where}.", {"op", "kind", "basis", "float", "int8", "evidence", "source"})
+            self.known(entry, f"{where}.", {"op", "kind", "basis", "align", "float", "int8", "evidence", "source"})
             op, kind = self.text(entry, "op", where), str(entry.get("kind", ""))
             basis = entry.get("basis", "output")
             if basis not in ("output", "input"):
@@ -206,7 +207,8 @@ class _Parser:
             if (op, kind) in made:
                 self.fail(where, f"second row for {op} {kind}".rstrip())
             self.evidence[f"cost.{op}.{kind}".rstrip(".")] = self.proof(entry, where)
-            made[op, kind] = CostRow(op, kind, basis, self.cost(entry, "float", where), self.cost(entry, "int8", where))
+            float_, int8 = self.cost(entry, "float", where), self.cost(entry, "int8", where)
+            made[op, kind] = CostRow(op, kind, basis, float_, int8, self.positive(entry.get("align", 1), f"{where}.align"))
         return CostTable(made)
 
     def cost(self, entry: Table, domain: str, where: str) -> Cost | None:
@@ -216,11 +218,17 @@ class _Parser:
         if not isinstance(values, dict):
             self.fail(name, "must be a table of coefficients in nanoseconds")
         table = cast("Table", values)
-        self.known(table, f"{name}.", {"node", "element", "mac", "tap", "weight"})
+        self.known(table, f"{name}.", {"node", "element", "mac", "tap", "weight", "odd", "cold"})
         for key, value in table.items():
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e12:
                 self.fail(f"{name}.{key}", "must be a number of nanoseconds, 0 or more")
         return Cost(**{key: float(value) for key, value in table.items()})
+
+    def positive(self, value: Any, name: str) -> int:
+        try:
+            return _positive(value)
+        except ValueError as error:
+            self.fail(name, str(error))
 
     # -- the form of a field -----------------------------------------------------------------------------------------------
 
@@ -242,7 +250,7 @@ class _Parser:
             self.fail(f"{name}.evidence", f"must be one of {', '.join(EVIDENCE)}")
         if not isinstance(source, str) or not source:
             self.fail(f"{name}.source", "must say where the value comes from")
-        return Evidence(cast("EvidenceKind", kind), source)
+        return Evidence(kind, source)
 
     def table(self, table: Table, name: str) -> Table:
         found = table.get(name, {})

@@ -1,7 +1,7 @@
 """``Target``: what a device runs well, as frozen data.
 
-A field that decides something carries its evidence: ``measured`` (by us, with the numbers' origin), ``documented`` (by the maker) or
-``assumed`` (neither), and the source. ``Target.evidence`` maps a field's dotted name, as in the TOML file, to it.
+A field that decides something carries its evidence: ``measured`` (by us, with the numbers' origin), ``documented`` (by the maker)
+or ``assumed`` (neither), and the source. ``Target.evidence`` maps a field's dotted name, as in the TOML file, to it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Shield:
-    """A float node with constant weights between a DequantizeLinear and a QuantizeLinear that the runtime would quantize by itself.
+    """Float nodes beside quantizers that the runtime would run in integers all the same; a copy (``op``) prevents it.
 
-    ``ops`` are the operators that this happens to; a node of type ``op`` (a copy) in between keeps the runtime from doing it.
+    ``before``: operators that want the copy between the DequantizeLinear and themselves, when a QuantizeLinear follows.
+    ``behind``: operators that want it between themselves and the QuantizeLinear.
     """
 
-    ops: frozenset[str] = frozenset()
+    before: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
     op: str = ""
 
 
@@ -108,7 +110,7 @@ class Target:
     title: str = ""
     steps: Mapping[str, int] = field(default_factory=_no_steps)
     int8: Int8Scheme | None = None
-    costs: CostTable = CostTable()
+    costs: CostTable = field(default_factory=CostTable)
     evidence: Mapping[str, Evidence] = field(default_factory=_no_evidence)
 
     def channel_step(self, dtype: str = "float32") -> int:

@@ -148,7 +148,7 @@ class _Walk:
 
     def _place(self, node: gs.Node, tensor: gs.Tensor, layout: Layout | None) -> None:
         """Note the layout of an output, if it agrees with what shape inference found."""
-        if tensor.name in self.flow.constants:
+        if self._is_constant(tensor):
             return
         shape = self.facts.shape(tensor)
         if layout is not None and not _fits(layout, shape):

@@ -19,7 +19,7 @@ from graphopt.model import node_key, node_label
 from graphopt.ops import attrs
 from graphopt.ops.channels.layout import Labels, Layout, select, with_axis
 from graphopt.ops.channels.rule import Mixer, Resizing, View
-from graphopt.ops.channels.ties import couple, seal, seal_all, vector
+from graphopt.ops.channels.ties import broadcast, couple, seal, seal_all, vector
 from graphopt.ops.facts import has_input
 
 GROUPING = "blockwise"
@@ -53,7 +53,7 @@ def _convolution(view: View, *, columns: int, rows: int) -> Layout | None:
     else:
         out = _grouped(view, data, weight, columns, rows, groups, blockwise)
     count = (weight.size(rows) or 0) * (groups if rows == 1 else 1)
-    if out is None:
+    if out is None and count > 1:
         out = view.fixed(count, "rows", why)
     _couple_bias(view, 2, out, why)
     return _output(data, 1, out, shape, why)
@@ -78,7 +78,7 @@ def _grouped(view: View, data: Layout, weight: Layout, columns: int, rows: int, 
         for labels in (source, column, row):
             if labels is not None:
                 view.freeze(labels, data.why or why)
-        return None
+        return row if row is None or rows == 0 else np.tile(row, groups)
     blocks, inputs = long.reshape(groups, -1), source.reshape(groups, -1)
     if blockwise:
         view.freeze(short, why)
@@ -94,10 +94,12 @@ def _grouped(view: View, data: Layout, weight: Layout, columns: int, rows: int, 
     return np.tile(short, groups)
 
 
-def _couple_bias(view: View, index: int, out: Labels, why: str) -> None:
-    if not has_input(view.node, index):
+def _couple_bias(view: View, index: int, out: Labels | None, why: str) -> None:
+    bias = view.layout(index) if has_input(view.node, index) else None
+    if out is None or not has_input(view.node, index):
+        for field in bias.fields if bias is not None else ():
+            view.freeze(field.labels, why)
         return
-    bias = view.layout(index)
     if bias is None:
         view.freeze(out, f"{why}: a bias of unknown rank")
         return
@@ -108,11 +110,16 @@ def _couple_bias(view: View, index: int, out: Labels, why: str) -> None:
         view.freeze(out, f"{why}: its bias ({bias.why})")
 
 
-def _output(data: Layout, axis: int, out: Labels, shape: tuple[int | str | None, ...] | None, why: str) -> Layout:
+def _output(data: Layout, axis: int, out: Labels | None, shape: tuple[int | str | None, ...] | None, why: str) -> Layout:
     """The data's layout with new labels along ``axis``, and spatial axes of new sizes."""
     made = select(data, [a if a < axis else _spatial(shape, a) for a in range(data.rank)])
-    made = with_axis(made, axis, (out.size,), out)
+    made = _with_channels(made, axis, out)
     return Layout(made.axes, made.fields, f"a spatial or batch axis of {why}")
+
+
+def _with_channels(layout: Layout, axis: int, out: Labels | None) -> Layout:
+    """``layout`` with channels along ``axis``; a single one that has no label is an axis of size 1, which broadcasts."""
+    return with_axis(layout, axis, ()) if out is None else with_axis(layout, axis, (out.size,), out)
 
 
 def _spatial(shape: tuple[int | str | None, ...] | None, axis: int) -> tuple[int | str | None, ...]:
@@ -139,25 +146,32 @@ def gemm(view: View) -> Sequence[Layout | None]:
     view.mixes(Mixer(node_key(node), 0, 1, 2, axis, columns, rows))
     couple(view, data, 1, weight, columns, why)
     _, out = vector(view, weight, rows, why)
-    if out is None:
+    if out is None and weight.size(rows) != 1:
         out = view.fixed(weight.size(rows) or 0, "rows", why)
     bias = view.layout(2) if has_input(node, 2) else None
     if bias is not None and bias.rank == 2:
         bias = seal(view, bias, [0], why)
     _couple_bias(view, 2, out, why)
-    made = with_axis(select(data, [0, (out.size,)]), 1, (out.size,), out)
+    made = _with_channels(select(data, [0, ()]), 1, out)
     return [Layout(made.axes, made.fields, data.why or why)]
 
 
 def matmul(view: View) -> Sequence[Layout | None]:
-    """MatMul with a constant on one side, as numpy.matmul; with two computed operands all is frozen."""
+    """MatMul, as numpy.matmul: a mixer with a constant matrix on one side; else the axis that is summed over keeps its size."""
     why = node_label(view.node)
     for data, weight in ((0, 1), (1, 0)):
         if view.value(weight) is not None and view.value(data) is None:
             made = _product(view, data, weight, why)
             if made is not None:
                 return [made]
-    return [_opaque(view, view.layout(0), view.layout(1), f"{why}: a product of two computed tensors")]
+    left, right = view.layout(0), view.layout(1)
+    if left is None or right is None or left.rank < 2 or right.rank < 2:
+        return [_opaque(view, left, right, f"{why}: a product of two computed tensors")]
+    left = seal(view, left, [left.rank - 1], f"{why}: a product of two computed tensors")
+    right = seal(view, right, [right.rank - 2], f"{why}: a product of two computed tensors")
+    left = select(left, [*range(left.rank - 1), ()])
+    right = select(right, [*range(right.rank - 2), (), right.rank - 1])
+    return [broadcast(view, left, right, why)]
 
 
 def _product(view: View, data_index: int, weight_index: int, why: str) -> Layout | None:
@@ -170,11 +184,11 @@ def _product(view: View, data_index: int, weight_index: int, why: str) -> Layout
     view.mixes(Mixer(node_key(view.node), data_index, weight_index, None, axis, columns, rows))
     couple(view, data, axis, weight, columns, why)
     _, out = vector(view, weight, rows, why)
-    if out is None:
+    if out is None and weight.size(rows) != 1:
         out = view.fixed(weight.size(rows) or 0, "rows", why)
     # The other axes keep their labels: the contracted one is replaced, with no field left on it.
     rest = _without(data, axis)
-    made = with_axis(rest, axis, (out.size,), out)
+    made = _with_channels(rest, axis, out)
     return Layout(made.axes, made.fields, data.why or why)
 
 
