@@ -113,6 +113,12 @@ def _ops(value: Any) -> frozenset[str]:
     return frozenset(cast("list[str]", value))
 
 
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and v for v in cast("list[Any]", value)):
+        raise ValueError("must be an array of texts")
+    return tuple(cast("list[str]", value))
+
+
 def _versions(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
         raise ValueError("must be a table of operator = opset")
@@ -167,15 +173,16 @@ class _Parser:
         raise UsageError("GO906", f"{self.where}: field '{name}'", why, "see the built-in targets for the form")
 
     def target(self, table: Table) -> Target:
-        self.known(table, "", {"name", "title", "channel_step", "int8", "cost"})
+        self.known(table, "", {"name", "title", "channel_step", "int8", "fusions", "cost"})
         name = self.text(table, "name")
         steps = {
             dtype: cast("int", self.stated(stated, f"channel_step.{dtype}", _positive))
             for dtype, stated in self.table(table, "channel_step").items()
         }
         int8 = self.int8(self.table(table, "int8")) if "int8" in table else None
+        fusions = self.stated(table["fusions"], "fusions", _texts) if "fusions" in table else ()
         costs = self.costs(table.get("cost", []))
-        return Target(name, str(table.get("title", name)), steps, int8, costs, self.evidence)
+        return Target(name, str(table.get("title", name)), steps, int8, fusions, costs, self.evidence)
 
     def int8(self, table: Table) -> Int8Scheme:
         self.known(table, "int8.", set(INT8_FIELDS))

@@ -102,6 +102,8 @@ class Target:
         title: as a person would call it.
         steps: element type -> the number of channels that its kernels work in.
         int8: None for a device of which no integer kernels are known.
+        fusions: expressions that the runtime makes one kernel of (see ``graphopt.analysis.patterns``); their parts are left
+            in place.
         costs: estimated time of operators; empty where nothing is known.
         evidence: dotted field name -> how well it is known.
     """
@@ -110,6 +112,7 @@ class Target:
     title: str = ""
     steps: Mapping[str, int] = field(default_factory=_no_steps)
     int8: Int8Scheme | None = None
+    fusions: tuple[str, ...] = ()
     costs: CostTable = field(default_factory=CostTable)
     evidence: Mapping[str, Evidence] = field(default_factory=_no_evidence)
 

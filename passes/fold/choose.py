@@ -21,6 +21,7 @@ import onnx_graphsurgeon as gs
 from graphopt.analysis import Cost, Shapes
 from graphopt.analysis.affine import Affine, Obstacle, Span, leak
 from graphopt.analysis.manager import Analyses
+from graphopt.analysis.patterns import Fused
 from graphopt.analysis.shapes import InputShapes
 from graphopt.model import node_label
 from graphopt.ops.affine import Form, Linear, Refused
@@ -58,13 +59,16 @@ class Plan:
     obstacles: list[Obstacle] = field(default_factory=list[Obstacle])
 
 
-def choose(analyses: Analyses, inputs: InputShapes, max_growth: float) -> Plan:
-    """Cover every affine region of the model. ``max_growth``: cost of a folded operator over that of its nodes, at most."""
-    return _Chooser(analyses, inputs, max_growth).plan()
+def choose(analyses: Analyses, inputs: InputShapes, max_growth: float, fusions: tuple[str, ...] = ()) -> Plan:
+    """Cover every affine region of the model. ``max_growth``: cost of a folded operator over that of its nodes, at most.
+    ``fusions``: patterns that the target's runtime fuses by itself; no part of them is taken.
+    """
+    return _Chooser(analyses, inputs, max_growth, fusions).plan()
 
 
 class _Chooser:
-    def __init__(self, analyses: Analyses, inputs: InputShapes, max_growth: float) -> None:
+    def __init__(self, analyses: Analyses, inputs: InputShapes, max_growth: float, fusions: tuple[str, ...]) -> None:
+        self.fused = analyses.get(Fused(fusions))
         self.model = analyses.model
         self.nodes = analyses.model.graph.nodes
         self.table = analyses.get(Affine())
@@ -140,6 +144,8 @@ class _Chooser:
         if len(span.nodes) < 2:
             return False
         refused = leak(self.model, span, self.positions)
+        if span.nodes & self.fused:
+            refused = Refused("fused-by-runtime", "a part of it belongs to a kernel that the target's runtime makes by itself")
         if refused is not None and sum(self.nodes[i].op in KERNELS for i in span.nodes) > 0:
             obstacle = Obstacle(self._label(span), refused, span.top.name, span.map.form, span.nodes)
             self.found.obstacles.append(self._weighed(obstacle))

@@ -40,7 +40,7 @@ class Fold(Pass):
         obstacles: list[Obstacle] = []
         provenance: dict[str, list[str]] = {}
         for _ in range(_ROUNDS):
-            plan = choose(ctx.analyses(model), ctx.input_shapes(), self.max_growth)
+            plan = choose(ctx.analyses(model), ctx.input_shapes(), self.max_growth, ctx.target.fusions)
             obstacles = plan.obstacles
             done = _apply(model, ctx, plan.choices, outcome, obstacles, provenance)
             if not done:
