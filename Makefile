@@ -1,10 +1,11 @@
 # `make demo` and `make test` need Python 3.11 or later, pip, gcc, make and git, and nothing else. They run the commands of README.md.
+# `make models` trains the example networks again (models/manifest.toml): hours on one core. It needs apt-get and npm for the data.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MODEL := models/fashion_rep
 
-.PHONY: demo test clean
+.PHONY: demo test models clean
 
 # Reinstalled when the dependencies or entry points may have changed; the code itself is used from where it is.
 .venv/installed: pyproject.toml
@@ -21,6 +22,11 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -q
+
+# The committed files are overwritten. One network: .venv/bin/python -m models.retrain NAME
+models: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[models]"
+	$(BIN)/python -m models.retrain
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis fashion_rep.opt.onnx

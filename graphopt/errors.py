@@ -14,6 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def printable(text: str) -> str:
+    """``text`` for one line of a terminal. Names come from model files: a control character in one could forge a message, or
+    speak to the terminal.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One fault: its code, the place (file, then node or tensor), the reason, and what the user can do about it."""
@@ -24,8 +31,9 @@ class Diagnostic:
     hint: str = ""
 
     def __str__(self) -> str:
-        head = f"error[{self.code}]: {self.where}: {self.why}" if self.where else f"error[{self.code}]: {self.why}"
-        return f"{head}\n  help: {self.hint}" if self.hint else head
+        place = f"{printable(self.where)}: " if self.where else ""
+        head = f"error[{self.code}]: {place}{printable(self.why)}"
+        return f"{head}\n  help: {printable(self.hint)}" if self.hint else head
 
 
 class GraphoptError(Exception):

@@ -7,7 +7,8 @@ Sequences, branches, skips and nestings of them are all the same two rules.
 
 A span is closed if nothing outside of it reads a tensor inside of it: only then can one operator take its place.
 
-At most ``LIMIT`` roots are followed for one tensor, so the work is linear in nodes; longer chains fold in several rounds.
+At most ``LIMIT`` roots are followed for one tensor, and a span holds at most ``NODES`` operators, so the work is linear in nodes
+and the nesting of a map is bounded; longer chains and wider sums fold in several rounds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from graphopt.ops.affine.form import Sizes, interior
 from graphopt.ops.affine.maps import composed, summed
 
 LIMIT = 24
+NODES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class _Walk:
         source, top = node.inputs[term.source], node.outputs[0]
         spans = [Span(source, top, term.map, frozenset({index}))]
         for number, inner in enumerate(self.table.spans.get(source.name, ())):
+            if len(inner.nodes) >= NODES:
+                continue
             whole = composed(term.map, inner.map, self._sizes(inner.root, inner.map))
             if not isinstance(whole, Refused):
                 spans.append(Span(inner.root, top, whole, inner.nodes | {index}))
@@ -110,6 +114,9 @@ class _Walk:
             if not all(name in o for o in options):
                 continue
             branches = [o[name] for o in options]
+            nodes = frozenset[int]().union(*(b.nodes for b in branches)) | {index}
+            if len(nodes) > NODES:
+                continue
             root, top = branches[0].root, node.outputs[0]
             parts = [(b.map, factor) for b, (_, factor) in zip(branches, term.parts, strict=True)]
             whole = summed(parts, self._sizes(root, branches[0].map))
@@ -118,7 +125,6 @@ class _Walk:
                     self.table.obstacles.append(Obstacle(node_label(node), whole))
                 told = True
                 continue
-            nodes = frozenset[int]().union(*(b.nodes for b in branches)) | {index}
             spans.append(Span(root, top, whole, nodes))
         return sorted(spans, key=lambda s: len(s.nodes))
 

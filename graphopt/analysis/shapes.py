@@ -59,7 +59,7 @@ class ShapeTable:
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value"):
-        return dim.dim_value
+        return dim.dim_value if dim.dim_value >= 0 else None  # some exporters write -1 for a size that is open
     return dim.dim_param or None if dim.HasField("dim_param") else None
 
 

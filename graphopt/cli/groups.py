@@ -18,6 +18,7 @@ from graphopt.analysis.channels import ChannelGraph, Channels, Group
 from graphopt.cli.common import debug_option, emit, format_option, model_argument
 from graphopt.cli.shapes import input_shapes, shape_option
 from graphopt.cli.terminal import shortened, show, stdout_width
+from graphopt.errors import printable
 from graphopt.model import Model
 from graphopt.report.text import si
 
@@ -52,16 +53,16 @@ def _print(model: Model, found: ChannelGraph) -> None:
     table.add_column("can be pruned", overflow="fold")
     for group in found.groups:
         macs = "?" if group.macs is None else si(group.macs)
-        table.add_row(group.id, str(group.size), macs, shortened(group.tensor, stdout_width() * 2 // 5), _verdict(group))
+        table.add_row(group.id, str(group.size), macs, shortened(printable(group.tensor), stdout_width() * 2 // 5), _verdict(group))
     share = f"{found.prunable_share_of_macs:.0%} of the MACs"
     head = f"{model.label}: {len(found.prunable)} of {len(found.groups)} groups can be pruned; they touch {share}"
-    show(head, table)
+    show(printable(head), table)
 
 
 def _verdict(group: Group) -> str:
     if group.frozen is not None:
-        return f"no: {group.frozen}"
-    return "; ".join(["yes", *group.constraints])
+        return printable(f"no: {group.frozen}")
+    return printable("; ".join(["yes", *group.constraints]))
 
 
 def _dot(label: str, found: ChannelGraph) -> Iterator[str]:

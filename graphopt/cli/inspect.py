@@ -13,6 +13,7 @@ from graphopt.analysis import Analyses, Cost, Shapes
 from graphopt.cli.common import debug_option, emit, format_option, model_argument
 from graphopt.cli.shapes import input_shapes, shape_option
 from graphopt.cli.terminal import shortened, show, stdout_width
+from graphopt.errors import printable
 from graphopt.model import Model, node_key
 from graphopt.pipeline.figures import figures
 from graphopt.pipeline.record import Figures
@@ -90,10 +91,12 @@ def _print(model: Model, shapes: tuple[tuple[str, tuple[int, ...]], ...], total:
     more = "+" if total.unknown else ""
     costs = f"{counted(total.nodes, 'node')}, {si(total.params)} parameters, {si(total.macs)}{more} MACs, {size(total.bytes)}"
     unknown = [f"MACs leave out {counted(len(total.unknown), 'node')} of unknown cost: {', '.join(total.unknown[:5])}"]
-    show(f"{model.label}  opset {model.opset}  input {given}", table, costs, *(unknown if total.unknown else []))
+    head = printable(f"{model.label}  opset {model.opset}  input {given}")
+    show(head, table, costs, *map(printable, unknown if total.unknown else []))
 
 
 def _cells(layer: dict[str, Any]) -> tuple[str, ...]:
     shape = "?" if layer["shape"] is None else "x".join("?" if d is None else str(d) for d in layer["shape"])
     macs = "?" if layer["macs"] is None else si(layer["macs"])
-    return (layer["op"], layer["name"] or layer["output"], shape, macs, si(layer["params"]), f"{layer['share']:.1%}")
+    cells = (layer["op"], layer["name"] or layer["output"], shape, macs, si(layer["params"]), f"{layer['share']:.1%}")
+    return tuple(map(printable, cells))

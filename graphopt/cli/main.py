@@ -63,7 +63,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _replace_signs() -> None:
-    """Let a stream that cannot show a sign show another one, instead of raising."""
+    """Let a stream that cannot show a sign show another one, instead of raising, and one that is closed take everything."""
+    sys.stdout, sys.stderr = (stream or io.StringIO() for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from graphopt.cli.common import on_terminal
+from graphopt.errors import printable
 from graphopt.pipeline import Monitor
 from graphopt.pipeline import Progress as Bar
 from graphopt.pipeline.context import Silent
@@ -36,7 +37,7 @@ class Bars:
 
     @contextmanager
     def _bar(self, label: str, total: int | None) -> Generator[Bar, None, None]:
-        task = self._progress.add_task(label, total=total)
+        task = self._progress.add_task(printable(label), total=total)
         try:
             yield _Task(self._progress, task)
         finally:
@@ -44,7 +45,7 @@ class Bars:
 
     def log(self, message: str) -> None:
         """A line above the bars."""
-        self._progress.console.print(message, style="dim", highlight=False, markup=False)
+        self._progress.console.print(printable(message), style="dim", highlight=False, markup=False)
 
 
 @contextmanager
@@ -53,6 +54,12 @@ def watching() -> Generator[Monitor, None, None]:
     if not on_terminal(sys.stderr):
         yield Silent()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield Bars(progress)

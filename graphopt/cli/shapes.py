@@ -10,9 +10,10 @@ import click
 
 from graphopt.errors import UsageError
 from graphopt.model import Model
+from graphopt.ops.facts import static
 from graphopt.pipeline import InputShapes
 from graphopt.pipeline.context import shapes_of
-from graphopt.runtime import generated
+from graphopt.runtime import generated, input_specs
 from graphopt.spec import near
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -27,17 +28,23 @@ def shape_option(command: C) -> C:
 
 
 def input_shapes(model: Model, given: tuple[str, ...]) -> InputShapes:
-    """The shape of each input: as given, else as a generated input would have it.
+    """The shape of each input: as given, else as declared, else as a generated input would have it.
+
+    Inputs are generated, which may run the model to see what it takes, only where a size is still open.
 
     Raises:
         UsageError: GO922, a shape cannot be read or names no input.
     """
-    shapes = dict(shapes_of(generated(model, 1)))
+    specs = [spec for spec in input_specs(model) if spec.kind == "tensor"]
+    names = [spec.name for spec in specs]
+    shapes = {spec.name: shape for spec in specs if (shape := static(spec.shape)) is not None}
     for text in given:
         match = _SHAPE.fullmatch(text)
         if match is None:
             raise UsageError("GO922", "--shape", f"{text!r} is not a shape", "write NAME=1x3x224x224")
-        if match["name"] not in shapes:
-            raise UsageError("GO922", "--shape", f"the model has no input {match['name']!r}", near(match["name"], shapes))
+        if match["name"] not in names:
+            raise UsageError("GO922", "--shape", f"the model has no input {match['name']!r}", near(match["name"], names))
         shapes[match["name"]] = tuple(int(n) for n in match["dims"].split("x"))
-    return tuple(shapes.items())
+    if len(shapes) < len(names):
+        shapes = {**dict(shapes_of(generated(model, 1))), **shapes}
+    return tuple((name, shapes[name]) for name in names)

@@ -28,9 +28,11 @@ _SMALL = 1024
 
 
 def refuse_target(path: Path, source: Path | None, force: bool) -> None:
-    """UsageError GO907/GO908 if ``path`` is the input (also through a link), exists without ``force``, or has no folder."""
+    """UsageError GO907/GO908 if ``path`` is the input (also through a link), exists without ``force``, or cannot be a file."""
     if path.is_dir():
         raise UsageError("GO908", str(path), "is a folder", "name the output file")
+    if path.exists() and not path.is_file():  # the rename would put a file in the place of a device
+        raise UsageError("GO908", str(path), "is a device or a pipe, not a file", "name a file, or nothing for the report alone")
     if not path.resolve().parent.is_dir():
         raise UsageError("GO908", str(path), "its folder does not exist", f"create {path.parent} first")
     if source is not None and path.exists() and source.exists() and path.samefile(source):

@@ -120,7 +120,7 @@ class Model:
     def fresh(self, hint: str) -> str:
         """A name that no tensor or node of the model has, made from ``hint``."""
         if self._names is None:
-            self._names = _all_names(self.graph)
+            self._names = _all_names(self.graph, self._ledger)
         name, count = hint or "tensor", 0
         while name in self._names:
             count += 1
@@ -211,6 +211,18 @@ class Model:
             self.edited()
         return count
 
+    def drop_unused(self) -> list[str]:
+        """Remove the initializers that nothing read when the model was loaded; their names are returned.
+
+        (Those that lose their last reader later on are not written anyway.)
+        """
+        unused = self._ledger.graph(self.graph).unused
+        names = sorted(name for name, constant in unused.items() if not constant.outputs and not self.is_output(constant))
+        if names:
+            unused.clear()
+            self.edited()
+        return names
+
     def sort(self) -> None:
         """Put the nodes into topological order; nodes that are in order already stay where they are."""
         if sort_nodes(self.graph):
@@ -288,11 +300,14 @@ def _index(nodes: list[gs.Node], node: gs.Node) -> int:
     raise ValueError(f"{node_label(node)} is not in the graph")
 
 
-def _all_names(graph: gs.Graph) -> set[str]:
+def _all_names(graph: gs.Graph, ledger: Ledger) -> set[str]:
+    """Every name in use, also those of values that nothing reads: they are written with the graph."""
+    record = ledger.graph(graph)
     names = {t.name for t in [*graph.inputs, *graph.outputs]}
+    names.update(record.initializers, record.sparse, (v.name for v in record.values))
     for node in graph.nodes:
         names.add(node.name)
         names.update(t.name for t in [*node.inputs, *node.outputs])
         for subgraph in node.subgraphs():
-            names |= _all_names(subgraph)
+            names |= _all_names(subgraph, ledger)
     return names

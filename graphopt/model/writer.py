@@ -6,6 +6,7 @@ the order of initializers the file's with new ones behind in the order of first 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,11 +96,12 @@ class Writer:
                 if isinstance(tensor, gs.Constant) and tensor.name:
                     read.setdefault(tensor.name, tensor)
             for subgraph in node.subgraphs(recursive=True):
-                inner.update(self._ledger.graph(subgraph).initializers)
+                own = self._ledger.graph(subgraph)
+                inner.update(own.initializers, own.sparse)
         for tensor in graph.outputs:
             if isinstance(tensor, gs.Constant):
                 read.setdefault(tensor.name, tensor)
-        known = record.initializers + record.sparse
+        known = dict.fromkeys([*record.initializers, *record.sparse])
         for name in known:
             constant = read.get(name) or record.unused.get(name)
             if constant is not None:
@@ -118,8 +120,9 @@ class Writer:
         return {t.name for n in graph.nodes for t in _read_by(n) if isinstance(t, gs.Constant) and t.name not in own}
 
     def _weights(self, proto: onnx.GraphProto, constants: dict[str, gs.Constant], record: GraphRecord) -> None:
-        names = [n for n in record.initializers if n in constants or n in record.defaults]
-        for name in [*names, *(n for n in constants if n not in set(record.initializers))]:
+        known = dict.fromkeys(record.initializers)
+        names = [n for n in known if n in constants or n in record.defaults]
+        for name in [*names, *(n for n in constants if n not in known)]:
             if name in record.defaults and name not in constants:
                 proto.initializer.append(record.defaults[name])
                 continue
@@ -143,7 +146,8 @@ class Writer:
                 proto.input.append(_described(value, tensor))
         proto.input.extend(_described(None, tensor) for tensor in live.values())
         if graph is self._graph and self._ledger.shell.ir_version < _IR_WITHOUT_LISTING:
-            listed = {v.name for v in proto.input}
+            # A file that did not list its own initializers keeps its way; only new ones are listed.
+            listed = {*(v.name for v in proto.input), *record.initializers, *record.sparse}
             proto.input.extend(_described(None, c) for name, c in constants.items() if name not in listed)
         before = {v.name: v for v in record.outputs}
         proto.output.extend(_described(before.get(t.name), t) for t in graph.outputs)
@@ -152,10 +156,13 @@ class Writer:
             inner.update((t.name, t) for t in node.outputs if t.name)
         taken = {v.name for v in [*proto.input, *proto.output]}
         seen: set[str] = set()
+        counts = Counter(v.name for v in [*record.values, *record.outputs, *record.inputs])
+        repeated = {name for name, count in counts.items() if count > 1}
         for value in record.values:
             tensor = inner.get(value.name) or constants.get(value.name)
             if tensor is not None or value.name in taken or value.name in record.strays:
-                proto.value_info.append(_described(value, tensor) if tensor is not None else value)
+                # Of two descriptions of one tensor the reader believed the last; here both stay as they came.
+                proto.value_info.append(value if tensor is None or value.name in repeated else _described(value, tensor))
                 seen.add(value.name)
         for name, tensor in inner.items():
             if name not in seen and name not in taken and tensor.dtype is not None and tensor.shape is not None:

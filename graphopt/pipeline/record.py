@@ -52,6 +52,8 @@ class Verification:
             held.
         worst: the largest difference that was found, likewise.
         samples: on how many feeds.
+        rounding: whether an output beyond the tolerance was accepted, because it is off by no more than what the runtime's
+            own optimizations change in the reference.
     """
 
     status: Status
@@ -59,6 +61,7 @@ class Verification:
     tolerance: float | None = None
     worst: float | None = None
     samples: int = 0
+    rounding: bool = False
 
     def __str__(self) -> str:
         match self.status:
@@ -71,7 +74,8 @@ class Verification:
             case "held":
                 worst = "" if self.worst is None else f", {self.worst:.1e} found"
                 tolerance = "" if self.tolerance is None else f" within {self.tolerance:.0e} of the range"
-                return f"equal to {self.against}{tolerance}{worst} on {self.samples} samples"
+                beyond = ", no more than the runtime's own rounding" if self.rounding else ""
+                return f"equal to {self.against}{tolerance}{worst}{beyond} on {self.samples} samples"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@
     accuracy    {input, result, count}, or null where no labels were given
     notes       what the reader must not miss
     passes      [{pass, name, kind, changed, figures, accuracy, seconds, notes, facts,
-                  verification: {status, against, tolerance, worst, samples, statement},
+                  verification: {status, against, tolerance, worst, samples, rounding, statement},
                   drift: {worst_rel, sqnr_db, outputs: [{name, kind, max_abs, range, rel, sqnr_db, cosine, top1,
                       psnr_db}]},
                   latency: {input_ms, result_ms, ratio, low, high},
@@ -110,6 +110,7 @@ def _verification(found: Verification) -> JSON:
         "tolerance": found.tolerance,
         "worst": found.worst,
         "samples": found.samples,
+        "rounding": found.rounding,
         "statement": str(found),
     }
 

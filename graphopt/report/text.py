@@ -21,6 +21,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from graphopt.errors import printable
 from graphopt.pipeline import Refusal
 from graphopt.pipeline.record import Accuracy, Figures, PassRecord, Report
 from graphopt.runtime import Timing
@@ -45,7 +46,7 @@ def to_text(report: Report, *, width: int = WIDTH, colour: bool = False) -> str:
 def render(report: Report) -> RenderableType:
     """The report as a renderable of rich."""
     parts: list[RenderableType] = [
-        Text.assemble((report.model, "bold"), f"  target {report.target}  data: {report.data}"),
+        Text.assemble((printable(report.model), "bold"), printable(f"  target {report.target}  data: {report.data}")),
         table(report),
         *_legend(report),
         *_verifications(report.passes),
@@ -159,7 +160,7 @@ def _refusals(passes: Sequence[PassRecord]) -> list[RenderableType]:
             lines.append(_line(f"{len(found)} x {code}: {found[0].why}"))
             places = list(dict.fromkeys(refusal.where for refusal in found))
             rest = f" and {len(places) - EXAMPLES} more" if len(places) > EXAMPLES else ""
-            lines.append(Padding(Text("at " + ", ".join(places[:EXAMPLES]) + rest, style="dim"), (0, 0, 0, 6)))
+            lines.append(Padding(Text(printable("at " + ", ".join(places[:EXAMPLES]) + rest), style="dim"), (0, 0, 0, 6)))
     return lines
 
 
@@ -182,8 +183,8 @@ def _accuracy(report: Report) -> list[RenderableType]:
 
 
 def _notes(notes: Iterable[str]) -> list[RenderableType]:
-    return [Text.assemble("\n", ("note: ", "bold yellow"), (note, "yellow")) for note in notes]
+    return [Text.assemble("\n", ("note: ", "bold yellow"), (printable(note), "yellow")) for note in notes]
 
 
 def _line(text: str) -> RenderableType:
-    return Padding(Text(text), (0, 0, 0, 2))
+    return Padding(Text(printable(text)), (0, 0, 0, 2))

@@ -11,6 +11,8 @@ something had to be guessed, the model is run once, and if it fails the next gue
 from __future__ import annotations
 
 import itertools
+import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -75,6 +77,8 @@ def make_feed(specs: Sequence[InputSpec], guess: Guess, seed: tuple[int, int]) -
     feed: FeedDict = {}
     for spec in specs:
         shape = _shape(spec, guess, sizes)
+        if math.prod(shape) * spec.dtype.itemsize > sys.maxsize:
+            raise MemoryError(f"{spec.name}: {spec.describe()}")
         value = _draw(random, spec, shape, guess)
         if spec.kind == "sequence":
             feed[spec.name] = cast(Any, [value, _draw(random, spec, shape, guess)])

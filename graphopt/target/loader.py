@@ -114,7 +114,7 @@ def _ops(value: Any) -> frozenset[str]:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(v, str) and v for v in cast("list[Any]", value)):
+    if not isinstance(value, list) or not all(isinstance(v, str) and v for v in cast("list[object]", value)):
         raise ValueError("must be an array of texts")
     return tuple(cast("list[str]", value))
 

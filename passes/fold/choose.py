@@ -26,8 +26,7 @@ from graphopt.analysis.shapes import InputShapes
 from graphopt.model import node_label
 from graphopt.ops.affine import Form, Linear, Refused
 from graphopt.ops.facts import elements, static
-
-KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+from graphopt.passes.fold.emit import KERNELS, operators
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,7 @@ class _Chooser:
 
     def plan(self) -> Plan:
         covered: set[int] = set()
+        taken: set[int] = set()
         for index in reversed(range(len(self.nodes))):
             if index in covered or index not in self.table.terms:
                 continue
@@ -93,6 +93,9 @@ class _Chooser:
             best = self._best(top, spans[-1].root)
             for span in best.replaced:
                 covered |= span.nodes
+                if span.nodes & taken:  # what feeds several regions is met once from each
+                    continue
+                taken |= span.nodes
                 self.found.choices.append(Choice(span, self._macs_before(span.nodes), self._macs_after(span) or 0))
             covered |= best.kept
         return self.found
@@ -129,19 +132,20 @@ class _Chooser:
         if isinstance(term, Linear):
             return own.then(self._best(node.inputs[term.source], root))
         common = self.table.spans[top.name][0].root
-        for source, _ in term.parts:
-            own = own.then(self._best(node.inputs[source], common))
+        for source in {node.inputs[i].name: node.inputs[i] for i, _ in term.parts}.values():
+            own = own.then(self._best(source, common))
         return own.then(self._best(common, root))
 
     def _closed(self, top: gs.Tensor) -> tuple[Span, ...]:
-        """The spans to ``top`` that one operator may replace."""
+        """The spans to ``top`` that fewer operators may replace."""
         known = self.usable.get(top.name)
         if known is None:
             known = self.usable[top.name] = tuple(s for s in self.table.spans[top.name] if self._replaceable(s))
         return known
 
     def _replaceable(self, span: Span) -> bool:
-        if len(span.nodes) < 2:
+        written = operators(self.model, span)
+        if written is None or written >= len(span.nodes):
             return False
         refused = leak(self.model, span, self.positions)
         if span.nodes & self.fused:
@@ -149,7 +153,7 @@ class _Chooser:
         if refused is not None and sum(self.nodes[i].op in KERNELS for i in span.nodes) > 0:
             obstacle = Obstacle(self._label(span), refused, span.top.name, span.map.form, span.nodes)
             self.found.obstacles.append(self._weighed(obstacle))
-        return refused is None and (span.map.form.diagonal or any(self.nodes[i].op in KERNELS for i in span.nodes))
+        return refused is None
 
     def _emitted(self, span: Span) -> float | None:
         """Cost of one operator for a span; None if it is dearer than its nodes by more than is allowed."""
@@ -159,8 +163,7 @@ class _Chooser:
                 Obstacle(self._label(span), Refused("unknown-size", "its cost is not known without a sample input"))
             )
             return None
-        form = span.map.form
-        written = 2 * size if form.biased and form.axis > 1 else size  # a MatMul of more than two axes adds its bias separately
+        written = (operators(self.model, span) or 1) * size
         before = sum(self._cost(i) for i in span.nodes)
         if macs + written > before * self.growth:
             if macs > self._macs_before(span.nodes):

@@ -19,6 +19,13 @@ from graphopt.ops.affine import Form, Kernel, Refused, evaluate
 
 Array = NDArray[Any]
 
+KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""The operators that multiply with weights: a region with one of them is written as one of them."""
+
+_GEMM_WITHOUT_BIAS = 11
+_BROADCASTING = 7
+"""Operator sets from which Gemm's bias may be left out, and from which Mul and Add broadcast like numpy."""
+
 
 def values_of(span: Span, elem_type: int) -> tuple[Array, Array | None] | Refused:
     """Weight and bias (None if all zero) of a span's map in the type of its tensors."""
@@ -37,6 +44,16 @@ def values_of(span: Span, elem_type: int) -> tuple[Array, Array | None] | Refuse
     return weight, bias if bias.any() else None
 
 
+def operators(model: Model, span: Span) -> int | None:
+    """How many operators ``replace`` writes for a span, at most; None if there is no operator for it."""
+    form = span.map.form
+    if _has_kernel(model, span):
+        return 2 if form.biased and form.axis != 1 else 1
+    if not form.diagonal or model.opset < _BROADCASTING:
+        return None
+    return 2 if form.biased and bool(np.any(np.asarray(evaluate(span.map).weight) != 1)) else 1
+
+
 def replace(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:
     """The nodes that compute ``span.top`` from ``span.root``; they take over the tensor, the old ones become dead."""
     form = span.map.form
@@ -48,7 +65,7 @@ def replace(model: Model, span: Span, weight: Array, bias: Array | None, name: s
 
 
 def _has_kernel(model: Model, span: Span) -> bool:
-    return any(model.graph.nodes[i].op in ("Conv", "ConvTranspose", "Gemm", "MatMul") for i in span.nodes)
+    return any(model.graph.nodes[i].op in KERNELS for i in span.nodes)
 
 
 def _convolution(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> gs.Node:
@@ -76,9 +93,9 @@ def _constants(model: Model, span: Span, weight: Array, bias: Array | None) -> l
 
 
 def _matrix(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:
-    """Gemm for matrices, MatMul (and Add) for tensors of more axes."""
+    """Gemm for matrices, MatMul (and Add) for tensors of more axes, or where Gemm demands a bias and there is none."""
     form = span.map.form
-    if form.rank == 2:
+    if form.rank == 2 and (bias is not None or model.opset >= _GEMM_WITHOUT_BIAS):
         return [model.make("Gemm", [span.root, *_constants(model, span, weight, bias)], [span.top], {"transB": 1}, name=name)]
     matrix = model.constant(f"{span.top.name}.weight", np.ascontiguousarray(weight.T))
     if bias is None:

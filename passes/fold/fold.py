@@ -12,8 +12,8 @@ from graphopt.analysis.affine import Obstacle
 from graphopt.model import Model, node_label
 from graphopt.ops.affine import Refused
 from graphopt.ops.affine.maps import sources
-from graphopt.passes.fold.choose import KERNELS, Choice, choose
-from graphopt.passes.fold.emit import replace, values_of
+from graphopt.passes.fold.choose import Choice, choose
+from graphopt.passes.fold.emit import KERNELS, replace, values_of
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
@@ -39,15 +39,17 @@ class Fold(Pass):
         model.sort()
         obstacles: list[Obstacle] = []
         provenance: dict[str, list[str]] = {}
+        origins: dict[str, list[str]] = {}
         for _ in range(_ROUNDS):
             plan = choose(ctx.analyses(model), ctx.input_shapes(), self.max_growth, ctx.target.fusions)
             obstacles = plan.obstacles
-            done = _apply(model, ctx, plan.choices, outcome, obstacles, provenance)
+            done = _apply(model, ctx, plan.choices, outcome, obstacles, provenance, origins)
             if not done:
                 break
             outcome.changed = True
         outcome.refusals.extend(_refusals(obstacles))
-        outcome.facts["folded"] = {name: list(names) for name, names in provenance.items()}
+        present = {t.name for n in model.graph.nodes for t in n.outputs}
+        outcome.facts["folded"] = {name: list(names) for name, names in provenance.items() if name in present}
         return outcome
 
 
@@ -58,8 +60,11 @@ def _apply(
     outcome: Outcome,
     obstacles: list[Obstacle],
     provenance: dict[str, list[str]],
+    origins: dict[str, list[str]],
 ) -> int:
-    """Write the chosen operators in place of the last node of each span; how many were written."""
+    """Write the chosen operators in place of the last node of each span; how many were written. ``origins`` traces a constant
+    that an earlier round wrote to the model's own.
+    """
     shapes = ctx.analyses(model).get(Shapes())
     placed: dict[int, list[gs.Node]] = {}
     positions = {t.name: i for i, n in enumerate(model.graph.nodes) for t in n.outputs if t.name}
@@ -72,10 +77,14 @@ def _apply(
             continue
         kernels = [model.graph.nodes[i] for i in sorted(span.nodes) if model.graph.nodes[i].op in KERNELS]
         name = next((n.name for n in kernels if n.name), last.name)
-        what = _describe(model, choice)
+        where, what = node_label(last), _describe(model, choice)  # before the tensor changes hands: it names the node
         placed[id(last)] = replace(model, span, *values, name)
-        provenance[span.top.name] = list(sources(span.map))
-        outcome.rewrites.append(Rewrite(node_label(last), what, max(choice.macs_before - choice.macs_after, 0)))
+        given = sources(span.map)
+        provenance[span.top.name] = list(dict.fromkeys(o for source in given for o in origins.get(source, [source])))
+        origins.update(
+            (t.name, provenance[span.top.name]) for n in placed[id(last)] for t in n.inputs if isinstance(t, gs.Constant)
+        )
+        outcome.rewrites.append(Rewrite(where, what, max(choice.macs_before - choice.macs_after, 0)))
     if placed:
         model.splice(placed)
         model.sweep()

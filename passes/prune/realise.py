@@ -26,7 +26,7 @@ from graphopt.analysis.channels import ChannelGraph, Flow, LabelTable, Problem, 
 from graphopt.model import Model, node_key
 from graphopt.ops import Facts, lookup
 from graphopt.ops.channels import Layout
-from graphopt.ops.channels.layout import kept_positions, restrict
+from graphopt.ops.channels.layout import kept_positions, normal, restrict, uncover
 from graphopt.passes.prune.reference import Masked
 
 Removed = NDArray[np.bool_]
@@ -40,9 +40,9 @@ class Realised:
     problems: tuple[Problem, ...]
 
 
-def realise(source: Masked, graph: ChannelGraph, removed: Removed) -> Realised:
-    """Remove the labels ``removed`` from a masked model of ``graph``."""
-    model = source.model.copy()
+def realise(source: Masked, graph: ChannelGraph, removed: Removed, *, in_place: bool = False) -> Realised:
+    """Remove the labels ``removed`` from a masked model of ``graph``: from a copy, or from the masked model itself."""
+    model = source.model if in_place else source.model.copy()
     layouts = {**graph.flow.constants, **source.constants}
     constants = _slice_constants(model, layouts, removed)
     facts = Analyses(graph.model).get(Shapes())
@@ -72,14 +72,10 @@ def _slice_constants(model: Model, layouts: dict[str, Layout], removed: Removed)
             positions = kept_positions(layout, axis, removed)
             if positions is not None and positions.size != value.shape[axis]:
                 value = np.take(value, positions, axis)
-        producer = model.producer(tensor)
-        if producer is not None:
-            model.replace_uses(tensor, new := gs.Constant(model.fresh(name), np.ascontiguousarray(value)))
-            kept[new.name] = rest
-        else:
-            # The old constant has no reader left, so its name is free.
-            model.replace_uses(tensor, gs.Constant(name, np.ascontiguousarray(value)))
-            kept[name] = rest
+        # A name of its own: what the file says about the old one (a declared shape) must not be said of the new one.
+        new = model.constant(name, np.ascontiguousarray(value))
+        model.replace_uses(tensor, new)
+        kept[new.name] = rest
     return kept
 
 
@@ -122,6 +118,7 @@ def _all_labels(layout: Layout) -> NDArray[np.int64]:
 
 def same(a: Layout, b: Layout, table: LabelTable) -> bool:
     """Whether two layouts have the same channels in the same places, and the same sizes as far as both are known."""
+    a, b = _without_ones(a), _without_ones(b)
     if [len(axis) for axis in a.axes] != [len(axis) for axis in b.axes] or len(a.fields) != len(b.fields):
         return False
     if any(isinstance(s, int) and isinstance(t, int) and s != t for s, t in zip(a.factors, b.factors, strict=True)):
@@ -131,6 +128,14 @@ def same(a: Layout, b: Layout, table: LabelTable) -> bool:
         f.at == g.at and f.labels.shape == g.labels.shape and np.array_equal(table.find(f.labels), table.find(g.labels))
         for f, g in zip(mine, other, strict=True)
     )
+
+
+def _without_ones(layout: Layout) -> Layout:
+    """``layout`` without the labels of factors of size 1: after a Reshape they cannot be told from axes of size 1."""
+    for at in reversed(range(len(layout.factors))):
+        if layout.factors[at] == 1:
+            layout = uncover(layout, at)
+    return normal(layout.axes, layout.fields, layout.why)
 
 
 class Change:

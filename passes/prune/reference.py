@@ -6,6 +6,7 @@ changes: no shape, no operator. It is what a pruned graph must equal exactly, an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,8 @@ class Masked:
 
     model: Model
     constants: dict[str, Layout] = field(default_factory=dict[str, Layout])
+    shared: dict[tuple[str, bytes], gs.Constant] = field(default_factory=dict[tuple[str, bytes], gs.Constant])
+    """New constants by the name of the old one and a digest of the value: readers of one constant go on sharing one."""
 
 
 def removed_columns(graph: ChannelGraph, mixer: Mixer, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -49,10 +52,27 @@ def removed_columns(graph: ChannelGraph, mixer: Mixer, removed: NDArray[np.bool_
 def out_labels(graph: ChannelGraph, mixer: Mixer) -> Labels | None:
     """The labels of a mixer's output channels, in the order of its bias."""
     layout = graph.flow.tensors.get(mixer.node)
-    if layout is None or mixer.bias is None:
+    if layout is None:
         return None
-    fields = layout.fields_on(1)
+    fields = layout.fields_on(1 if mixer.bias is not None else layout.rank - 1)
     return fields[0].labels.reshape(-1) if len(fields) == 1 and len(fields[0].at) == 1 else None
+
+
+def bias_slot(graph: ChannelGraph, mixer: Mixer) -> tuple[str, int] | None:
+    """The node and the input that hold a mixer's bias or could: its own, or of a constant vector added to a MatMul."""
+    node = graph.nodes[mixer.node]
+    if mixer.bias is not None:
+        return mixer.node, mixer.bias
+    output = node.outputs[0]
+    users = graph.model.users(output)
+    if mixer.weight != 1 or len(users) != 1 or users[0].op != "Add" or users[0].domain or graph.model.is_output(output):
+        return None
+    for index, other in enumerate(users[0].inputs):
+        value = graph.model.value(other)
+        labels = out_labels(graph, mixer)
+        if value is not None and labels is not None and value.shape == labels.shape:
+            return node_key(users[0]), index
+    return None
 
 
 def zeroed(weight: Array, axis: int, columns: NDArray[np.bool_]) -> Array:
@@ -62,9 +82,12 @@ def zeroed(weight: Array, axis: int, columns: NDArray[np.bool_]) -> Array:
     return made
 
 
-def masked(graph: ChannelGraph, removed: NDArray[np.bool_], updates: Mapping[str, Weights]) -> Masked:
-    """A copy of the model of ``graph`` in which the labels ``removed`` are not read; ``updates`` are new weights by mixer."""
-    result = Masked(graph.model.copy())
+def masked(graph: ChannelGraph, removed: NDArray[np.bool_], updates: Mapping[str, Weights], into: Model | None = None) -> Masked:
+    """The model of ``graph`` with the labels ``removed`` not read; ``updates`` are new weights by mixer.
+
+    It is a copy, or ``into``, which must be one.
+    """
+    result = Masked(graph.model.copy() if into is None else into)
     nodes = {node_key(n): n for n in result.model.graph.nodes}
     for mixer in graph.flow.mixers:
         columns = removed_columns(graph, mixer, removed)
@@ -78,8 +101,9 @@ def masked(graph: ChannelGraph, removed: NDArray[np.bool_], updates: Mapping[str
                 continue
             update = Weights(zeroed(value, mixer.columns, columns))
         _give(result, graph, node, mixer.weight, update.weight)
-        if update.bias is not None and mixer.bias is not None:
-            _give(result, graph, node, mixer.bias, update.bias, out_labels(graph, mixer))
+        slot = bias_slot(graph, mixer)
+        if update.bias is not None and slot is not None:
+            _give(result, graph, nodes[slot[0]], slot[1], update.bias, out_labels(graph, mixer))
     result.model.edited()
     return result
 
@@ -88,7 +112,9 @@ def _give(result: Masked, graph: ChannelGraph, node: gs.Node, index: int, value:
     """Let one input of a node read a new constant, which has the labels of the old one or those given."""
     old = node.inputs[index] if index < len(node.inputs) else None
     named = old is not None and bool(old.name)
-    constant = result.model.constant(old.name if old is not None and named else f"{node_key(node)}_bias", value)
+    name = old.name if old is not None and named else f"{node_key(node)}_bias"
+    key = (name, hashlib.sha256(value.tobytes()).digest())
+    constant = result.shared.setdefault(key, result.model.constant(name, value))
     layout = graph.flow.layout(old) if old is not None and named else None
     if labels is not None and value.shape == labels.shape:
         layout = separate([labels], value.shape)

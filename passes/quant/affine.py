@@ -23,8 +23,13 @@ LIMITS: dict[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
 TINY = float(np.finfo(np.float32).tiny)
 """The least normal float32, 2^-126: nothing below it is used as a scale, since denormals are flushed or slow."""
 
+ULPS = 4
+"""Rounding to float32, of the scale and of its product, can lead outside of a bound by less than this."""
+
 LEAST_SCALE = 2.0**-60
 """The least scale of an activation: products with weights' scales then stay well above ``TINY``."""
+
+ANYTHING = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,15 @@ class Params:
     def quantize(self, values: NDArray[np.floating]) -> NDArray[np.integer]:
         """As QuantizeLinear: round half to even, saturate."""
         low, high = LIMITS[self.dtype]
-        return np.clip(np.rint(values / self.scale) + self.zero, low, high).astype(self.dtype)
+        stored: NDArray[np.integer] = np.clip(np.rint(values / self.scale) + self.zero, low, high).astype(self.dtype)
+        return stored
 
     def dequantize(self, values: NDArray[np.integer]) -> Real32:
         """As DequantizeLinear."""
         return ((values.astype(np.int32) - self.zero) * self.scale).astype(np.float32)
 
 
-def params(low: float, high: float, dtype: Literal["uint8", "int8"], bounds: Bounds = Bounds()) -> Params:
+def params(low: float, high: float, dtype: Literal["uint8", "int8"], bounds: Bounds = ANYTHING) -> Params:
     """The parameters that cover [low, high] and zero; the represented range lies inside ``bounds`` (which contain zero).
 
     The zero point is the integer nearest to where zero falls. Where an activation is to vanish into the quantizer, the represented
@@ -68,11 +74,15 @@ def params(low: float, high: float, dtype: Literal["uint8", "int8"], bounds: Bou
         low, high = max(low, bounds.low), min(high, bounds.high)
     scale = max((high - low) / (greatest - least), LEAST_SCALE)
     zero = int(np.clip(np.rint(least - low / scale), least, greatest))
+    # A range as small as the least scale must still be one-sided where the activation is.
+    zero = least if bounds.low == 0 else greatest if bounds.high == 0 else zero
     for limit, steps in ((bounds.low, least - zero), (bounds.high, greatest - zero)):
         if steps and np.isfinite(limit):
-            scale = min(scale, limit / steps) if limit / steps > 0 else scale
+            scale = min(scale, limit / steps)
     chosen = np.float32(scale)
-    while not _inside(chosen, zero, least, greatest, bounds):
+    for _ in range(ULPS):
+        if _inside(chosen, zero, least, greatest, bounds):
+            break
         chosen = np.nextafter(chosen, np.float32(0))
     return Params(chosen, zero, dtype)
 

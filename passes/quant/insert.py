@@ -1,7 +1,7 @@
 """Writing the choice into the graph as QuantizeLinear and DequantizeLinear.
 
-One QuantizeLinear a tensor and one DequantizeLinear that all its readers share (the runtime copies the latter where it needs to;
-with one for each reader it leaves dead copies behind). Then an integer unit reads nothing but DequantizeLinear outputs, and its own
+One QuantizeLinear a tensor and one DequantizeLinear that all its readers share (the runtime copies the latter where it needs to).
+Then an integer unit reads nothing but DequantizeLinear outputs, and its own
 output is read by a QuantizeLinear alone, which is what lets the runtime make an integer kernel of it:
 
     x -> Q -> DQ -> [unit] -> t -> Q -> DQ -> readers of t
@@ -97,9 +97,7 @@ class Inserter:
         self.model.add("QuantizeLinear", [tensor, scale, zero], [stored], name=self.model.fresh(f"{tensor.name}_quantize"))
         self.dequantize(stored, scale, zero, result)
 
-    def dequantize(
-        self, stored: gs.Tensor, scale: gs.Tensor, zero: gs.Tensor, result: gs.Tensor, axis: int | None = None
-    ) -> None:
+    def dequantize(self, stored: gs.Tensor, scale: gs.Tensor, zero: gs.Tensor, result: gs.Tensor, axis: int | None = None) -> None:
         attrs: dict[str, Any] = {} if axis is None else {"axis": axis}
         name = self.model.fresh(f"{stored.name}_dequantize")
         self.model.add("DequantizeLinear", [stored, scale, zero], [result], attrs, name=name)
@@ -133,9 +131,7 @@ class Inserter:
         axis = None if weight.axis is None else 0
         self.model.set_input(node, index, self.stored(node.inputs[index].name, values, scale, 0, axis))
 
-    def stored(
-        self, name: str, values: NDArray[Any], scale: NDArray[np.float32], zero: int, axis: int | None
-    ) -> gs.Tensor:
+    def stored(self, name: str, values: NDArray[Any], scale: NDArray[np.float32], zero: int, axis: int | None) -> gs.Tensor:
         """An integer initializer and its DequantizeLinear; the latter's output."""
         stored = self.model.constant(f"{name}_quantized", values)
         scales = self.model.constant(f"{name}_scale", scale)
@@ -154,16 +150,25 @@ class Inserter:
     # -- hazards -----------------------------------------------------------------------------------------------------------------
 
     def shield(self) -> None:
-        """Keep the runtime from quantizing the weights of float nodes between quantizers (see ``target.Shield``)."""
-        hazard = self.scheme.shield
+        """Keep the runtime from running float nodes beside quantizers in integers (see ``target.Shield``)."""
+        rule = self.scheme.shield
         for unit in self.units:
-            node = unit.head
-            if unit.key in self.placement.int8 or node.op not in hazard.ops or not hazard.op:
+            if unit.key in self.placement.int8:
                 continue
-            source = node.inputs[0]
-            behind = [user.op for tensor in unit.outputs for user in self.model.users(tensor)]
-            before = self.model.producer(source)
-            if before is not None and before.op == "DequantizeLinear" and "QuantizeLinear" in behind:
-                copied = self.model.variable(f"{source.name}_copy", source.dtype, source.shape)
-                self.model.add(hazard.op, [source], [copied], name=self.model.fresh(f"{source.name}_shield"), before=node)
-                self.model.set_input(node, 0, copied)
+            readers = [user for tensor in unit.outputs for user in self.model.users(tensor) if user.op == "QuantizeLinear"]
+            before = self.model.producer(unit.head.inputs[0]) if unit.head.inputs else None
+            if not readers:
+                continue
+            if unit.head.op in rule.behind:
+                for reader in readers:
+                    self.copy_before(reader)
+            elif unit.head.op in rule.before and before is not None and before.op == "DequantizeLinear":
+                self.copy_before(unit.head)
+
+    def copy_before(self, node: gs.Node) -> None:
+        """Let ``node`` read a copy of its first input."""
+        source = node.inputs[0]
+        copied = self.model.variable(f"{source.name}_copy", source.dtype, source.shape)
+        name = self.model.fresh(f"{source.name}_shield")
+        self.model.add(self.scheme.shield.op, [source], [copied], name=name, before=node)
+        self.model.set_input(node, 0, copied)

@@ -8,9 +8,9 @@ Most operators only gained types between versions; what really changed is the ta
   the same where ``axis`` is the last one, else the input is flattened and the result given its shape again;
 - BatchNormalization lost ``spatial`` (9).
 
-Every node of the graph and its subgraphs is checked before any is touched: one that no adapter covers and whose attributes or inputs
-the new schema does not have, makes the whole raise impossible, and the reason is returned. The graph's nodes, names, metadata and
-documentation stay; that is why this is done here and not by converting the whole proto.
+Every node of the graph and its subgraphs is checked before any is touched: one that no adapter covers and whose attributes or
+inputs the new schema does not have, makes the whole raise impossible, and the reason is returned. The graph's nodes, names,
+metadata and documentation stay; that is why this is done here and not by converting the whole proto.
 """
 
 from __future__ import annotations
@@ -131,10 +131,8 @@ def _slice(work: _Raise, node: gs.Node) -> None:
 
 
 def _clip(work: _Raise, node: gs.Node) -> None:
-    inputs = [node.inputs[0]]
-    for name in ("min", "max"):
-        inputs.append(work.number(node, name, np.float32) if name in node.attrs else gs.Variable(EMPTY))
-    work.rebuild(node, inputs)
+    bounds = [work.number(node, name, np.float32) if name in node.attrs else gs.Variable(EMPTY) for name in ("min", "max")]
+    work.rebuild(node, [node.inputs[0], *bounds])
 
 
 def _pad(work: _Raise, node: gs.Node) -> None:

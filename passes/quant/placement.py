@@ -15,8 +15,9 @@ from integers (Gemm) has two vertices, one for how it computes and one for what 
 Elementwise and data-movement operators need no rules of their own: they follow their neighbours when that is cheaper, and a float
 island appears where integers would cost more than its borders.
 
-The table's costs are estimates. Since integer kernels are also what makes a model small and portable, ``auto`` keeps every
-convolution and matrix product with constant weights in integers unless the table says that this costs more than a quarter.
+The table's costs are estimates. Since integer kernels are also what makes a model small and portable, ``auto`` has every
+convolution and matrix product with constant weights in integers, unless leaving some in float saves more than the estimate's own
+error.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import networkx as nx
 import onnx_graphsurgeon as gs
@@ -38,8 +39,9 @@ from graphopt.target.costs import Counts, Domain
 
 Policy = Literal["auto", "kernels", "cost"]
 
-TOLERANCE = 1.25
-"""How much more than the cheapest placement ``auto`` pays for having every kernel in integers."""
+TOLERANCE = 0.04
+FLOOR_NS = 50_000.0
+"""``auto`` takes a saving for real from this share of the whole and from this much time on."""
 
 UNKNOWN_ELEMENTS = 50_000
 """Taken for a tensor whose size nobody knows."""
@@ -92,7 +94,9 @@ class Placer:
         if policy != "auto":
             return self.solve(forced=policy == "kernels")
         best, whole = self.solve(forced=False), self.solve(forced=True)
-        return whole if whole.cost_ns <= TOLERANCE * best.cost_ns else best
+        saved = whole.cost_ns - best.cost_ns
+        trusted = saved > max(FLOOR_NS, TOLERANCE * whole.cost_ns) or whole.cost_ns >= whole.float_ns
+        return best if trusted else whole
 
     # -- the network -----------------------------------------------------------------------------------------------------------
 
@@ -103,7 +107,8 @@ class Placer:
             self.add_unit(graph, unit, forced)
         for edge in self.edges:
             self.add_tensor(graph, edge)
-        value, (integer, _) = nx.minimum_cut(graph, "source", "sink")
+        cut: Any = nx.minimum_cut  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        value, (integer, _) = cut(graph, "source", "sink")
         int8 = frozenset(u.key for u in self.units if f"u:{u.key}" in integer)
         return Placement(
             int8,
@@ -146,6 +151,7 @@ class Placer:
             if any(t is edge.tensor for t in reader.data):
                 _infinite(graph, f"u:{reader.key}", integer)
                 _infinite(graph, real, f"u:{reader.key}")
+                _add(graph, f"u:{reader.key}", producer, self.cold(reader) * size.elements)
             else:
                 _infinite(graph, real, "sink")
         if edge.leaves:
@@ -169,9 +175,14 @@ class Placer:
         rounded = -(-channels // step) * step if unit.kind in ("dense", "") else channels
         depth = unit.weight.size // channels
         kernel = math.prod(unit.weight.shape[2:])
-        groups = int(unit.head.attrs.get("group", 1))
+        groups = int(unit.head.attrs.get("group", 1)) if unit.kind == "grouped" else 1
         pixels = size // max(channels, 1)
-        return Counts(size, pixels * rounded * depth, pixels * kernel * groups, unit.weight.size)
+        return Counts(size, pixels * rounded * depth, pixels * kernel * groups, unit.weight.size, channels)
+
+    def cold(self, unit: Unit) -> float:
+        """Nanoseconds an element more for reading what was quantized just before."""
+        row = self.costs.row(unit.head.op, unit.kind)
+        return 0.0 if row is None or row.int8 is None else row.int8.cold
 
     def node_cost(self, op: str, counts: Counts) -> float:
         return self.costs.cost(op, "", "float", counts) or 0.0
@@ -188,7 +199,7 @@ class Placer:
 
 
 def _edges(model: Model, units: Sequence[Unit]) -> list[_Edge]:
-    """The activations between units, inputs of the graph included. What is constant, or not a float32 operand of anybody, is not."""
+    """The activations between units, inputs of the graph included; not constants, nor what nobody can read in integers."""
     owner = {id(n): u for u in units for n in u.nodes}
     leaving = {id(t) for t in model.graph.outputs} | captured(model.graph)
     wanted = {id(t): t for u in units for t in u.data}

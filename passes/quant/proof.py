@@ -68,9 +68,10 @@ def prove(model: Model, units: Sequence[Unit], placement: Placement) -> Proof:
     )
 
 
-WATCHED = frozenset(
-    ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Sigmoid", "LeakyRelu", "Softmax", "AveragePool", "GlobalAveragePool", "Where")
-)
+WATCHED = frozenset((
+    "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Sigmoid", "LeakyRelu", "Softmax", "AveragePool", "GlobalAveragePool",
+    "Where",
+))  # fmt: skip
 """Operators that change their name when they become integer kernels; those that only move data keep it."""
 
 

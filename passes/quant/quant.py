@@ -9,15 +9,16 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphopt.analysis import Shapes, ShapeTable
+from graphopt.analysis import Analyses, Shapes, ShapeTable
 from graphopt.errors import UsageError
 from graphopt.model import Model, node_label
 from graphopt.passes.quant.affine import Params, params
+from graphopt.passes.quant.fidelity import Judge
 from graphopt.passes.quant.insert import Inserter
 from graphopt.passes.quant.opset import raise_opset
 from graphopt.passes.quant.placement import Placement, Placer, Policy
 from graphopt.passes.quant.proof import Proof, prove
-from graphopt.passes.quant.ranges import Rule, ranges
+from graphopt.passes.quant.ranges import RULES, Histogram, Rule, observe
 from graphopt.passes.quant.rewrite import rewrite
 from graphopt.passes.quant.units import Bounds, Reason, Unit, UnitBuilder
 from graphopt.passes.quant.weights import Weight, quantize_weight
@@ -28,6 +29,9 @@ QUANTIZERS = frozenset(
     ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 )
 
+JUDGED = 16
+"""On how many inputs range rules are compared."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quant(Pass):
@@ -36,10 +40,16 @@ class Quant(Pass):
     name: ClassVar[str] = "quant"
     kind: ClassVar[Kind] = Kind.LOSSY
 
-    ranges: Rule = option("minmax", "how activation ranges are chosen: minmax, percentile or mse")
+    ranges: Literal["auto", "minmax", "percentile", "mse"] = option(
+        "auto", "activation ranges: minmax, percentile, mse, or auto: the one whose outputs come closest on the data"
+    )
     weights: Literal["per-channel", "per-tensor"] = option("per-channel", "one scale for each output channel, or one for all")
-    placement: Policy = option("auto", "what runs in integers: auto, kernels (every Conv, Gemm, MatMul) or cost (the estimate's best)")
-    outputs: Literal["float", "int8"] = option("float", "float: what leaves the graph is computed in float where a kernel can; int8: all in integers")
+    placement: Policy = option(
+        "auto", "what runs in integers: auto, kernels (every Conv, Gemm, MatMul) or cost (the estimate's best)"
+    )
+    outputs: Literal["float", "int8"] = option(
+        "float", "float: what leaves the graph is computed in float where that costs nothing; int8: in integers"
+    )
     keep: str = option("", "nodes to keep in float, by name or by first output, separated by +")
 
     def run(self, model: Model, ctx: Context) -> Outcome:
@@ -120,7 +130,7 @@ class _Run:
         return None
 
     def facts(self, model: Model) -> ShapeTable:
-        return self.ctx.analyses(model).get(Shapes(inputs=self.ctx.input_shapes()))
+        return Analyses(model).get(Shapes(inputs=self.ctx.input_shapes()))
 
     def plan(self, model: Model) -> _Plan:
         facts = self.facts(model)
@@ -137,28 +147,51 @@ class _Run:
     # -- doing -------------------------------------------------------------------------------------------------------------------
 
     def apply(self, plan: _Plan) -> None:
-        of = self.parameters(plan)
-        weights = self.weights(plan, of)
-        Inserter(self.model, plan.units, plan.placement, self.scheme).insert(plan.tensors, of, weights)
-        self.model.sweep()
-        proof = prove(self.model, plan.units, plan.placement)
-        self.report(plan, proof)
+        rule = self.options.ranges
+        choice = rule == "auto" and self.ctx.calibrated
+        observed = sorted(set(plan.roots.values()))
+        seen = observe(self.model, observed, self.ctx, counted=choice or rule not in ("auto", "minmax"))
+        self.warn_flat(seen)
+        chosen: Rule = self.best_rule(seen) if choice else "minmax" if rule == "auto" else rule
+        self.write(self.model, plan, seen, chosen)
+        self.report(plan, prove(self.model, plan.units, plan.placement))
+        self.out.facts["ranges"] = chosen
         self.out.changed = True
 
-    def parameters(self, plan: _Plan) -> dict[str, Params]:
+    def best_rule(self, seen: Mapping[str, Histogram]) -> Rule:
+        """The rule with the least error of the outputs on some of the data; the first of equals."""
+        judge = Judge(self.model, self.ctx.feeds.take(JUDGED))
+        errors: dict[Rule, float] = {}
+        with self.ctx.progress("choose ranges", len(RULES)) as bar:
+            for rule in RULES:
+                trial = self.model.copy()
+                self.write(trial, self.plan(trial), seen, rule)
+                errors[rule] = judge.error(trial)
+                bar.advance()
+        self.out.facts["output_error"] = {rule: float(f"{error:.3g}") for rule, error in errors.items()}
+        return min(RULES, key=errors.__getitem__)
+
+    def write(self, model: Model, plan: _Plan, seen: Mapping[str, Histogram], rule: Rule) -> None:
+        """Put the plan into ``model``, with ranges by ``rule``."""
+        of = self.parameters(plan, seen, rule)
+        Inserter(model, plan.units, plan.placement, self.scheme).insert(plan.tensors, of, self.weights(plan, of))
+        model.sweep()
+
+    def parameters(self, plan: _Plan, seen: Mapping[str, Histogram], rule: Rule) -> dict[str, Params]:
         """Scale and zero point of every quantized activation."""
-        observed = sorted(set(plan.roots.values()))
-        found = ranges(self.model, observed, self.options.ranges, self.ctx)
         bounds = {t.name: u.bounds for u in plan.units if u.key in plan.placement.int8 for t in u.outputs}
         made = {
-            name: params(low, high, self.scheme.activation, bounds.get(name, Bounds()))
-            for name, (low, high) in found.items()
+            name: params(*histogram.range(rule), self.scheme.activation, bounds.get(name, Bounds()))
+            for name, histogram in seen.items()
         }
-        flat = [name for name, (low, high) in found.items() if low == high == 0.0]
+        return {tensor.name: made[plan.roots[tensor.name]] for tensor in plan.tensors}
+
+    def warn_flat(self, seen: Mapping[str, Histogram]) -> None:
+        """Name the tensors whose data says nothing."""
+        flat = [name for name, histogram in seen.items() if histogram.extremes.range == (0.0, 0.0)]
         if flat:
             names = ", ".join(f"'{n}'" for n in flat[:5]) + (f" and {len(flat) - 5} more" if len(flat) > 5 else "")
             self.out.notes.append(f"zero on all data, so its range is a guess: {names}")
-        return {tensor.name: made[plan.roots[tensor.name]] for tensor in plan.tensors}
 
     def weights(self, plan: _Plan, of: Mapping[str, Params]) -> dict[str, Weight]:
         """The quantized weights of all integer kernels, by unit."""
@@ -168,9 +201,7 @@ class _Run:
         for unit in plan.units:
             if unit.key in plan.placement.int8 and unit.kernel and unit.weight is not None and unit.axis is not None:
                 s_x = np.float32(of[unit.data[0].name].scale)
-                made[unit.key] = quantize_weight(
-                    unit.weight, unit.axis, s_x, unit.bias, q_max=q_max, per_channel=per_channel
-                )
+                made[unit.key] = quantize_weight(unit.weight, unit.axis, s_x, unit.bias, q_max=q_max, per_channel=per_channel)
         return made
 
     # -- telling -----------------------------------------------------------------------------------------------------------------

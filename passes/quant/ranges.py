@@ -1,6 +1,6 @@
 """The range of every tensor that is quantized, from one pass over the calibration data in bounded memory.
 
-Three rules, each an accumulator that keeps a few kilobytes however much it sees:
+Three rules, all from the same accumulators, which keep a few kilobytes a tensor however much they see:
 
 - ``minmax``: the least and the greatest value. Nothing is clipped.
 - ``percentile``: the quantiles 0.001 % and 99.999 % of a histogram.
@@ -10,8 +10,9 @@ Three rules, each an accumulator that keeps a few kilobytes however much it sees
 
   rounding inside, clipping outside, by a search over shrunken copies of the full range (one side at a time, then again).
 
-The histogram has a fixed number of bins over [-R, R); when a value falls outside R doubles and pairs of bins are added up, so counts
-stay exact. Large arrays are sampled with a fixed stride (at most ``SAMPLES`` values of each array); extremes are taken over all.
+The histogram has a fixed number of bins over [-R, R); when a value falls outside, R doubles and pairs of bins are added up, so
+counts stay exact. Large arrays are sampled with a fixed stride (about ``SAMPLES`` values of each array); extremes are taken over
+all.
 
 Zero is always inside a range: padding, Relu and skipped taps need it exactly.
 """
@@ -19,9 +20,9 @@ Zero is always inside a range: padding, Relu and skipped taps need it exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from graphopt.runtime.statistics import MinMax
 from graphopt.runtime.stream import collect
 
 Rule = Literal["minmax", "percentile", "mse"]
+RULES: tuple[Rule, ...] = ("minmax", "percentile", "mse")
 Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Range = tuple[float, float]
@@ -43,29 +45,11 @@ PERCENTILE = 1e-5
 STEPS = 255
 
 
-class Collector(Protocol):
-    """An accumulator with a range to give."""
-
-    def update(self, array: Array) -> None:
-        """Take in one array."""
-        ...
-
-    @property
-    def nonfinite(self) -> int:
-        """How many NaN and infinite values there were."""
-        ...
-
-    @property
-    def range(self) -> Range:
-        """The range by this collector's rule."""
-        ...
-
-
 class Histogram:
-    """Counts over [-R, R) in ``BINS`` bins; see the module's docstring."""
+    """Extremes, and with ``counted`` counts over [-R, R) in ``BINS`` bins; see the module's docstring."""
 
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
+    def __init__(self, *, counted: bool) -> None:
+        self.counted = counted
         self.extremes = MinMax()
         self.counts = np.zeros(BINS, np.int64)
         self.radius = 0.0
@@ -73,14 +57,17 @@ class Histogram:
     def update(self, array: Array) -> None:
         """Take in one array."""
         self.extremes.update(array)
+        if not self.counted:
+            return
         flat = array.reshape(-1)
         values = flat[:: max(1, flat.size // SAMPLES)]
         values = values[np.isfinite(values)]
         if not values.size:
             return
         self._reach(float(np.abs(values).max()))
-        places = ((values / self.radius + 1.0) * (BINS / 2)).astype(np.int64)
-        self.counts += np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
+        # Dividing by a power of two is exact, so a value falls into the bin that holds it, whatever the radius was when it came.
+        places = np.floor(values.astype(np.float64) * (BINS / 2 / self.radius)).astype(np.int64) + BINS // 2
+        self.counts += np.bincount(places, minlength=BINS)
 
     def _reach(self, greatest: float) -> None:
         if self.radius == 0.0:
@@ -92,18 +79,12 @@ class Histogram:
             )
             self.radius *= 2
 
-    @property
-    def nonfinite(self) -> int:
-        """How many NaN and infinite values there were."""
-        return self.extremes.nonfinite
-
-    @property
-    def range(self) -> Range:
+    def range(self, rule: Rule) -> Range:
         """By the rule; never wider than what was seen."""
         low, high = self.extremes.range
-        if not self.counts.any():
+        if rule == "minmax" or not self.counts.any():
             return low, high
-        found = self._percentile() if self.rule == "percentile" else self._mse(min(low, 0.0), max(high, 0.0))
+        found = self._percentile() if rule == "percentile" else self._mse(min(low, 0.0), max(high, 0.0))
         return max(low, found[0]), min(high, found[1])
 
     def _edges(self) -> Floats:
@@ -151,22 +132,22 @@ def _best(candidates: Sequence[float], error: Callable[[float], float]) -> float
     return min(candidates, key=error)
 
 
-def ranges(model: Model, tensors: Sequence[str], rule: Rule, ctx: Context) -> dict[str, Range]:
-    """The range of each tensor over the context's data.
+def observe(model: Model, tensors: Sequence[str], ctx: Context, *, counted: bool) -> dict[str, Histogram]:
+    """Look at each tensor over the context's data.
 
     Raises:
         DataError: GO820, a tensor has a NaN or an infinite value.
     """
-    collectors: Mapping[str, Collector] = {n: MinMax() if rule == "minmax" else Histogram(rule) for n in tensors}
+    seen = {name: Histogram(counted=counted) for name in tensors}
     feeds = ctx.feeds
     with ctx.progress("calibrate", len(feeds)) as bar:
-        collect(model, collectors, feeds, advance=bar.advance)
-    for name, collector in collectors.items():
-        if collector.nonfinite:
+        collect(model, seen, feeds, advance=bar.advance)
+    for name, histogram in seen.items():
+        if histogram.extremes.nonfinite:
             raise DataError(
                 "GO820",
                 f"tensor '{name}'",
-                f"{collector.nonfinite} values are NaN or infinite on the calibration data",
+                f"{histogram.extremes.nonfinite} values are NaN or infinite on the calibration data",
                 "check the data's preprocessing, or keep the node that overflows in float",
             )
-    return {name: collector.range for name, collector in collectors.items()}
+    return seen

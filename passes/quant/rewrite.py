@@ -1,6 +1,7 @@
 """Exact rewrites that a device asks for before quantization, because it has an integer kernel for one form and not for the other.
 
-``reduce-mean-to-pool``: the mean over all spatial axes of [N, C, ...] is GlobalAveragePool; without kept dimensions a Flatten follows.
+``reduce-mean-to-pool``: the mean over all spatial axes of [N, C, ...] is GlobalAveragePool; without kept dimensions a Flatten
+follows.
 """
 
 from __future__ import annotations

@@ -182,10 +182,7 @@ class UnitBuilder:
         node = unit.head
         if any(self.facts.dtype(t) != FLOAT for t in node.outputs if t.name):
             return Reason("not-float32", "only float32 tensors are quantized")
-        if unit.role is Role.KERNEL:
-            reason = self.kernel(unit)
-        else:
-            reason = self.inputs(unit, self.indices(unit))
+        reason = self.kernel(unit) if unit.role is Role.KERNEL else self.inputs(unit, self.indices(unit))
         if reason is None and any(self.facts.dtype(t) != FLOAT for t in unit.data):
             return Reason("not-float32", "only float32 tensors are quantized")
         return reason
@@ -252,9 +249,9 @@ class UnitBuilder:
             return
         index = 1 if follower.inputs[0] is unit.head.outputs[0] else 0
         value = self.facts.value(follower.inputs[index])
-        if value is not None and value.ndim == 1 and value.size == channels:
-            if self.bias(unit, follower, index, channels) is None:
-                unit.nodes.append(follower)
+        fits = value is not None and value.ndim == 1 and value.size == channels
+        if fits and self.bias(unit, follower, index, channels) is None:
+            unit.nodes.append(follower)
 
     # -- what the quantizer absorbs --------------------------------------------------------------------------------------------
 
@@ -281,7 +278,7 @@ class UnitBuilder:
         return users[0] if len(users) == 1 and sum(t is named[0] for t in users[0].inputs) == 1 else None
 
     def may_give_float(self, unit: Unit) -> bool:
-        """Whether the kernel can give float: not with absorbed activations, nor where the runtime would fuse it with its reader first."""
+        """Whether the kernel can give float: not with absorbed activations, nor where the runtime would fuse it with its reader."""
         if unit.head.op not in self.scheme.float_output or unit.bounds != Bounds() or not unit.kernel:
             return False
         readers = [user for tensor in unit.outputs for user in self.model.users(tensor)]
@@ -289,7 +286,7 @@ class UnitBuilder:
 
 
 def weight_axis(node: gs.Node) -> int:
-    """The axis of a kernel's weight that runs over output channels (ONNX: Conv [M, C/g, ...]; Gemm [N, K] if transB; MatMul [K, N])."""
+    """The axis of a kernel's weight that runs over output channels (Conv [M, C/g, ...]; Gemm [N, K] if transB; MatMul [K, N])."""
     if node.op == "Conv":
         return 0
     if node.op == "Gemm":

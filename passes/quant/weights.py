@@ -4,8 +4,8 @@ A kernel computes sum_k x_k w_k + b. With x = s_x (q_x - z_x), w = s_w q_w and b
 
     s_b = s_x * s_w   (as a float32 product) and zero point 0,
 
-so the bias has no scale of its own. It must fit into int32 together with the sum of the products; where |b| is large against s_x s_w
-(a channel whose weights are all but zero), that channel's s_w is enlarged: its weights lose steps that they had no use for.
+so the bias has no scale of its own. It must fit into int32 together with the sum of the products; where |b| is large against
+s_x s_w (a channel whose weights are all but zero), that channel's s_w is enlarged: its weights lose steps they had no use for.
 
     s_w = max( max|w| / q_max,  |b| / (s_x * B),  least normal / s_x )      B = 2^30, leaving as much for the sum of products
 
@@ -59,7 +59,8 @@ def quantize_weight(
     """Quantize symmetrically.
 
     Args:
-        weight: any shape; ``axis`` runs over output channels.
+        weight: any shape.
+        axis: the one that runs over output channels.
         s_x: the scale of the kernel's input.
         bias: [channels], or None.
         q_max: 127, or 63 for a device that wants 7 bits.

@@ -17,7 +17,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphopt.model import node_label
-from graphopt.passes.simplify.editor import Editor
+from graphopt.passes.simplify.editor import Editor, Raw
 from graphopt.pipeline import Rewrite
 
 
@@ -75,9 +75,9 @@ def _inline(node: gs.Node, name: str, branch: gs.Graph, editor: Editor) -> list[
     outputs = list(node.outputs)
     # Out of the If first: when that is swept away, so is everything that still hangs on it.
     del node.attrs[name]
-    list.clear(node.outputs)
+    Raw.clear(node.outputs)
     for out, result in zip(outputs, list(branch.outputs), strict=True):
-        list.clear(out.inputs)
+        Raw.clear(out.inputs)
         if not out.name:
             continue
         if id(result) in made:

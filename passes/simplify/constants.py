@@ -47,8 +47,9 @@ def _settle_constant_nodes(editor: Editor) -> list[Rewrite]:
         out = node.outputs[0]
         if node.op == "Identity":
             # A constant under the name of a graph output: whoever else reads it may as well read the constant.
-            if isinstance(node.inputs[0], gs.Constant) and out.outputs:
-                editor.redirect(out, node.inputs[0])
+            source = editor.input(node, 0)
+            if isinstance(source, gs.Constant) and out.outputs:
+                editor.redirect(out, source)
             continue
         value = editor.constant(out)
         # Types that the door has no array for (strings among them) keep their node.
@@ -92,7 +93,7 @@ class _Folding:
                     wave.append((node, step))
                     ready.extend(self._released(node, waiting))
             self._evaluate(evaluator, wave)
-            ready = later if wave else deque()  # where nothing ran, nothing that waits will ever be known
+            ready = later if wave else deque[gs.Node]()  # where nothing ran, nothing that waits will ever be known
 
     def commit(self) -> list[Rewrite]:
         """Give the results to their readers, last node first: what only evaluated nodes read then has no reader left."""

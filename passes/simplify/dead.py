@@ -15,7 +15,8 @@ def remove_dead(editor: Editor) -> list[Rewrite]:
     """Sweep the main graph. Only what was dead by itself is news: nodes that other rewrites left behind are theirs to tell."""
     model = editor.model
     before = {id(n): node_label(n) for n in model.graph.nodes}
-    if not model.sweep():
-        return []
-    alive = {id(n) for n in model.graph.nodes}
-    return [Rewrite(label, "removed: no output needs it") for key, label in before.items() if key not in alive]
+    rewrites = [Rewrite(f"'{name}'", "removed: nothing reads this initializer") for name in model.drop_unused()]
+    if model.sweep():
+        alive = {id(n) for n in model.graph.nodes}
+        rewrites += [Rewrite(label, "removed: no output needs it") for key, label in before.items() if key not in alive]
+    return rewrites

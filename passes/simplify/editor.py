@@ -20,6 +20,10 @@ from graphopt.ops.facts import Facts, Shape, static
 
 Array = NDArray[Any]
 
+Raw = list[Any]
+"""``Raw.append(node.inputs, t)`` changes one end of an edge. Graphsurgeon's own lists search for the other end, by comparing nodes
+field by field; here both ends are set by hand."""
+
 STANDARD = (None, "", "ai.onnx")
 """The spellings of the default operator domain."""
 
@@ -92,13 +96,12 @@ class Editor:
     def redirect(self, old: gs.Tensor, new: gs.Tensor) -> None:
         """Every reader of ``old`` reads ``new``, inside subgraphs too; the graph's own outputs stay what they are."""
         readers = {id(node): node for node in old.outputs}
-        # Both ends of the edges by hand: graphsurgeon's lists would search for the other end of each one again.
-        list.clear(old.outputs)
+        Raw.clear(old.outputs)
         for node in readers.values():
             for index, tensor in enumerate(node.inputs):
                 if tensor is old:
-                    list.__setitem__(node.inputs, index, new)
-                    list.append(new.outputs, node)
+                    Raw.__setitem__(node.inputs, index, new)
+                    Raw.append(new.outputs, node)
         for subgraph in self._yielded.pop(id(old), []):
             subgraph.outputs = [new if t is old else t for t in subgraph.outputs]
             self._yielded.setdefault(id(new), []).append(subgraph)
@@ -110,9 +113,9 @@ class Editor:
             # From the end, where it is when nodes are detached last first.
             for index in reversed(range(len(tensor.outputs))):
                 if tensor.outputs[index] is node:
-                    list.pop(tensor.outputs, index)
+                    Raw.pop(tensor.outputs, index)
                     break
-        list.clear(node.inputs)
+        Raw.clear(node.inputs)
         self.edits += 1
 
     def set_input(self, node: gs.Node, index: int, tensor: gs.Tensor) -> None:
@@ -135,8 +138,8 @@ class Editor:
         # The node now reads what it writes: cut it loose, then let the producer write it.
         self.detach(node)
         for tensor in node.outputs:
-            list.clear(tensor.inputs)
-        list.clear(node.outputs)
+            Raw.clear(tensor.inputs)
+        Raw.clear(node.outputs)
         self.take_over(source, out)
         return ""
 
@@ -146,9 +149,9 @@ class Editor:
         if old.outputs or id(old) in self._yielded:
             self.redirect(old, new)
         index = next(i for i, t in enumerate(producer.outputs) if t is old)
-        list.__setitem__(producer.outputs, index, new)
-        list.clear(old.inputs)
-        list.append(new.inputs, producer)
+        Raw.__setitem__(producer.outputs, index, new)
+        Raw.clear(old.inputs)
+        Raw.append(new.inputs, producer)
         self.edits += 1
 
     def settle(self, tensor: gs.Tensor, value: Array) -> gs.Constant | None:

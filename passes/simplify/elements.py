@@ -30,7 +30,7 @@ MOST = 64
 """Longer vectors are data, not shapes."""
 
 _INT64 = np.iinfo(np.int64)
-_INTEGER_TYPES = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+_NUMPY = {int(onnx.TensorProto.INT32): np.int32, int(onnx.TensorProto.INT64): np.int64}
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Dim:
 
 
 Element = int | Dim | None
-Elements = NDArray[np.object_]
-"""Of elements; of rank 0 or 1."""
+Elements = NDArray[Any]
+"""Of type object, with an element in each place; of rank 0 or 1."""
 
 Mover = Callable[[gs.Node, list[Elements], Editor], "Elements | None"]
 
@@ -110,8 +110,8 @@ def fold_shapes(editor: Editor) -> list[Rewrite]:
         inner = all(id(reader) in numbers for reader in out.outputs)
         if inner and not editor.is_output(out) and not editor.yielded(out):
             continue  # only what is known itself reads it
-        kind = np.int32 if editor.facts.dtype(out) == onnx.TensorProto.INT32 else np.int64
-        if editor.settle(out, found.astype(kind)) is not None:
+        kind = _NUMPY.get(editor.facts.dtype(out))
+        if kind is not None and editor.settle(out, found.astype(kind)) is not None:
             rewrites.append(Rewrite(node_label(node), "known from shapes: a constant"))
     for node in nodes:
         target = _reshape_target(node, tracker, editor) if node.op == "Reshape" else None
@@ -171,11 +171,13 @@ def _cast(node: gs.Node, given: list[Elements], editor: Editor) -> Elements | No
     to = attrs.int_(node, "to", 0)
     limit = np.iinfo(np.int32) if to == onnx.TensorProto.INT32 else _INT64
     fits = all(not isinstance(e, int) or limit.min <= e <= limit.max for e in given[0].flat)
-    return given[0] if to in _INTEGER_TYPES and fits else None
+    return given[0] if to in _NUMPY and fits else None
 
 
 def _gather(node: gs.Node, given: list[Elements], editor: Editor) -> Elements | None:
     del editor
+    if len(given) != 2:
+        return None
     data, indices = given
     size = data.size
     if data.ndim != 1 or attrs.int_(node, "axis", 0) not in (0, -1):
@@ -186,22 +188,32 @@ def _gather(node: gs.Node, given: list[Elements], editor: Editor) -> Elements | 
 
 
 def _slice(node: gs.Node, given: list[Elements], editor: Editor) -> Elements | None:
+    """One range along the only axis."""
     if editor.opset < 10:
-        bounds: list[Any] = [attrs.ints(node, name, default) for name, default in (("starts", ()), ("ends", ()), ("axes", (0,)))]
+        bounds = [list[Element](attrs.ints(node, name, default)) for name, default in _SLICE_ATTRIBUTES]
     else:
-        bounds = [tuple(g.flat) for g in given[1:]]
-    defaults = [None, None, (0,), (1,)]
-    starts, ends, axes, steps = bounds + defaults[len(bounds) :]
-    plain = all(isinstance(b, tuple) and len(b) == 1 and isinstance(b[0], int) for b in (starts, ends, axes, steps))
-    if given[0].ndim != 1 or not plain or axes[0] not in (0, -1) or steps[0] == 0:
+        bounds = [cast("list[Element]", g.reshape(-1).tolist()) for g in given[1:]]
+    numbers = [n for bound in [*bounds, *_SLICE_DEFAULTS[len(bounds) :]] for n in bound if isinstance(n, int)]
+    if given[0].ndim != 1 or len(numbers) != 4 or any(len(bound) != 1 for bound in bounds):
         return None
-    start, end, step = starts[0], ends[0], steps[0]
-    if step < 0:
-        # Clamped as ONNX says: a negative step may run past the first element, which Python spells None.
-        size = given[0].size
-        end = end + size if end < 0 else end
-        return np.asarray(given[0][start : None if end < 0 else end : step], object)
-    return np.asarray(given[0][start:end:step], object)
+    start, end, axis, step = numbers
+    if axis not in (0, -1) or step == 0:
+        return None
+    return np.asarray(given[0][_indices(start, end, step, given[0].size)], object)
+
+
+def _indices(start: int, end: int, step: int, size: int) -> list[int]:
+    """The positions that a Slice takes, clamped as ONNX says: unlike in Python, a start before the front counts as the front."""
+    if size == 0:
+        return []
+    start, end = start + size * (start < 0), end + size * (end < 0)
+    if step > 0:
+        return list(range(min(max(start, 0), size), min(max(end, 0), size), step))
+    return list(range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step))
+
+
+_SLICE_ATTRIBUTES: tuple[tuple[str, tuple[int, ...]], ...] = (("starts", ()), ("ends", ()), ("axes", (0,)))
+_SLICE_DEFAULTS: tuple[list[Element], ...] = ([], [], [0], [1])
 
 
 def _concat(node: gs.Node, given: list[Elements], editor: Editor) -> Elements | None:

@@ -55,8 +55,7 @@ class Evaluator:
         stack = [list(steps)]
         found: dict[str, Array] = {}
         while stack:
-            part = stack.pop()
-            part = [s for s in part if self._ready(s, part, known)]
+            part = self._ready(stack.pop(), known)
             if not part:
                 continue
             got = self._session(part, known, self._outputs(part, stack, asked))
@@ -71,12 +70,16 @@ class Evaluator:
             found.update((name, value) for name, value in got.items() if name in asked)
         return found
 
-    def _ready(self, step: Step, part: Sequence[Step], known: Mapping[str, Array]) -> bool:
-        """Whether everything that the step reads is known or made in its own part: not so after a failure before it."""
-        made = {name for s in part for name in s.outputs}
-        ready = all(name in known or name in made for name in step.proto.input if name)
-        if not ready:
-            self.failures[step.key] = "what it reads could not be evaluated"
+    def _ready(self, steps: Sequence[Step], known: Mapping[str, Array]) -> list[Step]:
+        """The steps that read only what is known or what they make themselves: not so after a failure before them."""
+        ready: list[Step] = []
+        made: set[str] = set()
+        for step in steps:
+            if all(name in known or name in made for name in step.proto.input if name):
+                ready.append(step)
+                made.update(step.outputs)
+            else:
+                self.failures[step.key] = "what it reads could not be evaluated"
         return ready
 
     @staticmethod

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from graphopt.ops import attrs
+from graphopt.ops.facts import positive
 
 Values = Sequence[NDArray[Any] | None]
 """Values of a node's inputs; None where one is left out or not asked for."""
@@ -116,8 +117,7 @@ def _positive(*names: str) -> Guard:
     def guard(node: gs.Node, values: Values) -> str:
         del values
         for name in names:
-            value = node.attrs.get(name, 1)
-            if any(not isinstance(v, int) or v <= 0 for v in (value if isinstance(value, list) else [value])):
+            if not positive((*attrs.ints(node, name, ()), attrs.int_(node, name, 1))):
                 return f"its {name} is not above zero"
         return ""
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphopt.analysis import Shapes
 from graphopt.errors import UsageError
 from graphopt.model import Model
 from graphopt.passes.simplify.bounds import Budget
@@ -24,6 +23,7 @@ from graphopt.passes.simplify.duplicates import merge_constants, merge_nodes
 from graphopt.passes.simplify.editor import Editor
 from graphopt.passes.simplify.elements import fold_shapes
 from graphopt.passes.simplify.identities import remove_identities
+from graphopt.passes.simplify.inferred import Inferred
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, option
 
 ROUNDS = 8
@@ -45,13 +45,13 @@ class Simplify(Pass):
         """Simplify in place. Raises UsageError GO910 for a negative size."""
         if self.max_bytes < 0 or self.min_bytes < 0:
             raise UsageError("GO910", str(self), "a size cannot be negative")
-        version = model.version
+        version, before = model.version, _constant_bytes(model)
         model.sort()
         outcome = Outcome()
         refusals: list[Refusal] = []
         budget = Budget(self.max_bytes)
         for _ in range(ROUNDS):
-            editor = Editor(model, ctx.analyses(model).get(Shapes()), signed_zeros=self.signed_zeros)
+            editor = Editor(model, ctx.analyses(model).get(Inferred()), signed_zeros=self.signed_zeros)
             outcome.rewrites += remove_dead(editor)
             outcome.rewrites += fold_shapes(editor)
             constants, too_large = fold_constants(editor, budget)
@@ -65,5 +65,17 @@ class Simplify(Pass):
                 break
             model.edited()
         outcome.changed = model.version != version
+        grown = _constant_bytes(model) - before
+        if grown > max(before // 10, 2**12):
+            size = f"{grown / 2**20:.1f} MiB"
+            outcome.notes.append(
+                f"computed constants make the model {size} larger; `simplify:max_bytes=0` leaves them to the runtime"
+            )
         outcome.refusals = refusals
         return outcome
+
+
+def _constant_bytes(model: Model) -> int:
+    """Bytes of the constants of the main graph, be they initializers or Constant nodes."""
+    values = [model.value(node.outputs[0]) for node in model.graph.nodes if node.op == "Constant" and node.outputs]
+    return model.weight_bytes() + sum(value.nbytes for value in values if value is not None)

@@ -76,3 +76,12 @@ def test_shapes_computed_from_small_constants_are_known() -> None:
     y = net.op("Reshape", i, net.const(np.asarray([0, -1], np.int64)))
     analyses = load(net, y)
     assert analyses.get(Shapes()).shape(analyses.model.graph.outputs[0]) == (1, 256)
+
+
+def test_a_negative_size_is_an_open_one() -> None:
+    net = Net()
+    proto = net.model(net.op("Relu", net.input(1, 4, 8, 8)))
+    for value in (proto.graph.input[0], proto.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    model = Model.load(proto)
+    assert Analyses(model).get(Shapes()).shape(model.graph.inputs[0]) == (None, 4, 8, 8)

@@ -137,3 +137,38 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--help"]) == 0
     assert "Usage: graphopt" in capsys.readouterr().out
+
+
+EVIL = "\x1b[31mevil\x1b]0;title\x07\r\nerror[GO001]: forged"
+
+
+@pytest.mark.parametrize("command", ["run", "inspect", "groups"])
+def test_names_from_a_file_cannot_speak_to_the_terminal(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = Net()
+    y = net.op("Add", net.conv(net.input(1, 3, 8, 8, name=f"x{EVIL}"), 4), net.const(net.random(4, 6, 6)), out=f"y{EVIL}")
+    for node in net.nodes:
+        node.name += EVIL
+    path = tmp_path / "bad\x1b[2Jname.onnx"
+    onnx.save(net.model(y), path)
+    assert run([command, str(path), *(["--no-timing"] if command == "run" else [])]) == 0
+    assert run([command, f"{path}{EVIL}"]) == 2
+    printed = capsys.readouterr()
+    lines = printed.out.split("\n") + printed.err.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("error[GO001]: forged") for line in lines)
+
+
+def test_inspect_runs_nothing_where_all_sizes_are_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A few bytes of model can ask for any amount of memory once it is run, or of input data."""
+
+    def ran(*_: object) -> None:
+        raise AssertionError("inputs were generated")
+
+    monkeypatch.setattr("graphopt.cli.shapes.generated", ran)
+    net = Net()
+    path = tmp_path / "huge.onnx"
+    onnx.save(net.model(net.op("Relu", net.input(2**31, 2**31))), path)
+    assert run(["inspect", str(path)]) == 0
+    assert "2147483648x2147483648" in capsys.readouterr().out

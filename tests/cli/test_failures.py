@@ -179,3 +179,18 @@ def test_a_reader_that_goes_away_is_no_failure(folder: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, cwd=folder, env=env)
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+def test_closed_streams_are_no_failure(folder: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = f"{sys.executable} -m graphopt inspect model.onnx <&- >&- 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, cwd=folder, env=env)
+    assert done.returncode == 0
+
+
+def test_an_input_that_no_machine_holds_is_told(tmp_path: Path) -> None:
+    net = Net()
+    onnx.save(net.model(net.op("Relu", net.input(2**62, 2**62))), tmp_path / "huge.onnx")
+    done = cli("run", "huge.onnx", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[GO990]")

@@ -1,8 +1,9 @@
-"""The backend tests of the onnx package as a differential test of ours: every model, two checks, no exception unnamed.
+"""The backend tests of the onnx package as a differential test of ours: every model, no exception unnamed.
 
-    python -m tests.differential.backend [--check roundtrip|outputs] [--jobs 2] [--only TEXT]
+    python -m tests.differential.backend [--check roundtrip|decorated|outputs] [--jobs 2] [--only TEXT]
 
-prints the counts and each case that is not the same, with its reason. The exit code is 1 if ``KNOWN`` does not list one of them.
+prints the counts (of all three without --check) and each case that is not the same, with its reason. The exit code is 1 if
+``KNOWN`` does not list one of them.
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ def table(check: str, verdicts: dict[str, Verdict]) -> Iterable[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.differential.backend", description=__doc__.splitlines()[0])
-    parser.add_argument("--check", choices=sorted(CHECKS), action="append", help="default: roundtrip and outputs")
+    parser.add_argument("--check", choices=sorted(CHECKS), action="append", help="default: roundtrip, decorated, outputs")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument("--only", default="", help="just the cases whose id contains this")
     parser.add_argument("--skipped", action="store_true", help="list the skipped ones too")
     options = parser.parse_args(argv)
     cases = [c for c in all_cases() if options.only in c.id]
     failed = False
-    for check in options.check or ["roundtrip", "outputs"]:
+    for check in options.check or ["roundtrip", "decorated", "outputs"]:
         start = time.monotonic()
         verdicts = survey(check, cases, options.jobs)
         print("\n".join(table(check, verdicts)))

@@ -7,14 +7,14 @@ Two sources, and together every model that the onnx package brings:
 - *file* models lie in ``onnx/backend/test/data``: simple, pytorch-converted and pytorch-operator with recorded inputs, and light,
   the architectures of the model zoo with constant weights, which get the dummy input that onnx's own runner gives them.
 
-A case is named ``kind/name``; loading all node models takes a few seconds, so a process does it once.
+A case is named ``kind/name``; making all node models takes a few seconds, so only the first process does.
 """
 
 from __future__ import annotations
 
 import functools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ NODE, LIGHT = "node", "light"
 
 @dataclass(frozen=True)
 class Case:
-    """One model. ``path`` is its file; None for a node model, which lives in the registry of the onnx package."""
+    """One model: a file, or what was made in Python (then with all that a worker process needs to know of it)."""
 
     kind: str
     name: str
     path: Path | None = None
+    proto: bytes = field(default=b"", repr=False)
+    supplied: tuple[dict[str, Any], ...] = field(default=(), repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -41,22 +43,18 @@ class Case:
 
     def model(self) -> onnx.ModelProto:
         """A fresh copy of the model."""
-        if self.path is not None:
-            return onnx.load(str(self.path), load_external_data=False)
-        proto = onnx.ModelProto()
-        proto.CopyFrom(_node_cases()[self.name].model)
-        return proto
+        if self.path is None:
+            return onnx.ModelProto.FromString(self.proto)
+        return onnx.load(str(self.path), load_external_data=False)
 
     def feeds(self) -> list[dict[str, Any]]:
         """The supplied inputs by name, one dict a data set. Values are arrays, lists of them (sequences) or None (optionals)."""
+        if self.path is None:
+            return list(self.supplied)
         proto = self.model()
         weights = {t.name for t in proto.graph.initializer}
         if self.kind == LIGHT:
             return [{i.name: _dummy(i) for i in proto.graph.input if i.name not in weights}]
-        if self.path is None:
-            names = [i.name for i in proto.graph.input]
-            sets = _node_cases()[self.name].data_sets
-            return [dict(zip(names, map(_array, inputs), strict=False)) for inputs, _ in sets]
         return [_recorded(folder, proto) for folder in sorted(self.path.parent.glob("test_data_set*"))]
 
 
@@ -65,8 +63,21 @@ def all_cases() -> list[Case]:
     return node_cases() + file_cases()
 
 
+@functools.cache
 def node_cases() -> list[Case]:
-    return [Case(NODE, name) for name in sorted(_node_cases())]
+    """The models that the package makes in Python."""
+    from onnx.backend.test.loader import load_node_model_tests
+
+    np.random.seed(0)  # the package draws from the global generator
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # overflow and the like, in the reference computations
+        return sorted(map(_node_case, load_node_model_tests()), key=lambda case: case.name)
+
+
+def _node_case(test: Any) -> Case:
+    names = [i.name for i in test.model.graph.input]
+    feeds = tuple(dict(zip(names, map(_array, inputs), strict=False)) for inputs, _ in test.data_sets)
+    return Case(NODE, test.name, proto=test.model.SerializeToString(), supplied=feeds)
 
 
 def file_cases() -> list[Case]:
@@ -78,16 +89,6 @@ def file_cases() -> list[Case]:
         if (folder / "model.onnx").is_file()
     ]
     return cases + [Case(LIGHT, path.stem, path) for path in sorted((DATA / LIGHT).glob("*.onnx"))]
-
-
-@functools.cache
-def _node_cases() -> dict[str, Any]:
-    from onnx.backend.test.loader import load_node_model_tests
-
-    np.random.seed(0)  # the package draws from the global generator
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # overflow and the like, in the reference computations
-        return {case.name: case for case in load_node_model_tests()}
 
 
 def _array(value: Any) -> Any:

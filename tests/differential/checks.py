@@ -1,8 +1,10 @@
-"""The two checks on one backend case. Each gives a verdict; both run in a worker process.
+"""The checks on one backend case. Each gives a verdict and runs in a worker process.
 
 - ``roundtrip``: load and write without a pass: the same message, default-valued presence bits aside, and the source untouched.
-- ``outputs``: ``simplify`` and ``fold``, then both models in onnxruntime on the supplied inputs: the same interface, and outputs
-  within 1e-3 relative. A model that onnxruntime does not run as it came is *skipped*: there is nothing to compare with.
+- ``decorated``: the same after the model was filled with everything that ONNX allows and that tools lose (``decorate``).
+- ``outputs``: ``simplify`` and ``fold``, then both models in onnxruntime on the supplied inputs: the same interface, valid by
+  onnx's checker if it was before, and outputs within 1e-3 relative. A model that onnxruntime does not run as it came is *skipped*:
+  there is nothing to compare with.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import onnx
 
 from tests.differential.cases import Case
+from tests.differential.decorate import decorated
 from tests.differential.protos import differences, same
 
 RELATIVE = 1e-3
@@ -36,11 +39,11 @@ class Verdict:
         return self.kind in ("same", "skipped")
 
 
-def roundtrip(case: Case) -> Verdict:
+def roundtrip(case: Case, dress: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None) -> Verdict:
     from graphopt.errors import GraphoptError
     from graphopt.model import Model
 
-    proto = case.model()
+    proto = case.model() if dress is None else dress(case.model())
     before = proto.SerializeToString(deterministic=True)
     try:
         after = Model.load(proto).proto()
@@ -69,11 +72,13 @@ def _compare(proto: onnx.ModelProto, feeds: list[Any], expected: list[Any], pass
     from graphopt.errors import GraphoptError
 
     try:
-        after, rewrites = rewritten(proto, passes)
+        after, rewrites = rewritten(proto, feeds, passes)
     except GraphoptError as error:
         return Verdict("refused", str(error).splitlines()[0])
     if interface(after) != interface(proto):
         return Verdict("interface", f"{interface(proto)} became {interface(after)}", rewrites)
+    if not _complaint(proto) and _complaint(after):
+        return Verdict("invalid", _complaint(after), rewrites)
     try:
         got = [_infer(after, feed) for feed in feeds]
     except Exception as error:  # noqa: BLE001
@@ -86,7 +91,7 @@ def _compare(proto: onnx.ModelProto, feeds: list[Any], expected: list[Any], pass
     return Verdict("same", rewrites=rewrites)
 
 
-def rewritten(proto: onnx.ModelProto, passes: Sequence[str]) -> tuple[onnx.ModelProto, int]:
+def rewritten(proto: onnx.ModelProto, feeds: Sequence[dict[str, Any]], passes: Sequence[str]) -> tuple[onnx.ModelProto, int]:
     """The model after ``passes``, without the manager's own verification (this is the verification), and how much was done."""
     from graphopt.model import Model
     from graphopt.pipeline import Context
@@ -94,7 +99,7 @@ def rewritten(proto: onnx.ModelProto, passes: Sequence[str]) -> tuple[onnx.Model
     from graphopt.runtime import Feeds
 
     model = Model.load(proto)
-    ctx = Context(model.copy(), feeds=Feeds(NoData(), [], calibrated=False, name="none"))
+    ctx = Context(model.copy(), feeds=Feeds(Supplied(feeds), [], calibrated=True, name="supplied"))
     count = 0
     for name in passes:
         outcome = find(name)().run(model, ctx)
@@ -102,14 +107,17 @@ def rewritten(proto: onnx.ModelProto, passes: Sequence[str]) -> tuple[onnx.Model
     return model.proto(), count
 
 
-class NoData:
-    """Neither pass looks at data, and making some up for a thousand odd interfaces would test something else."""
+class Supplied:
+    """The supplied inputs as data for a pass: just the arrays of them."""
+
+    def __init__(self, feeds: Sequence[dict[str, Any]]) -> None:
+        self._feeds = [{n: v for n, v in feed.items() if isinstance(v, np.ndarray)} for feed in feeds]
 
     def __len__(self) -> int:
-        return 0
+        return len(self._feeds)
 
     def read(self, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-        return iter(())
+        return (self._feeds[i] for i in indices)
 
 
 def interface(proto: onnx.ModelProto) -> tuple[Any, ...]:
@@ -157,12 +165,23 @@ def _infer(proto: onnx.ModelProto, feed: dict[str, Any]) -> list[Any]:
     return [results[output.name] for output in proto.graph.output]
 
 
+def _complaint(proto: onnx.ModelProto) -> str:
+    """What onnx's own checker has against the model."""
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        return _line(error)
+    return ""
+
+
 def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 CHECKS: dict[str, Callable[[Case], Verdict]] = {
     "roundtrip": roundtrip,
+    "decorated": functools.partial(roundtrip, dress=decorated),
     "outputs": outputs,
     "simplify": functools.partial(outputs, passes=("simplify",)),
+    "fold": functools.partial(outputs, passes=("fold",)),
 }

@@ -35,7 +35,7 @@ class Failure:
 def run(
     work: Callable[[Item], Result], items: Sequence[Item], *, jobs: int = 2, seconds: float = 120.0
 ) -> Iterator[tuple[Item, Result | Failure]]:
-    """Yield each item with its result, as they finish. ``seconds`` bounds one item, a worker's start included."""
+    """Yield each item with its result, as they finish. ``seconds`` bounds one item."""
     todo = list(reversed(items))
     workers: list[_Worker[Item, Result]] = []
     try:
@@ -71,6 +71,7 @@ class _Worker(Generic[Item, Result]):
         self.process = context.Process(target=_serve, args=(theirs, self.work), daemon=True)
         self.process.start()
         theirs.close()
+        self.pipe.recv()  # ready: from here on the time is the item's
 
     @property
     def busy(self) -> bool:
@@ -106,6 +107,7 @@ class _Worker(Generic[Item, Result]):
 
 def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    pipe.send("ready")
     while True:
         try:
             item = pipe.recv()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,3 +183,12 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypa
         Model.load(small()).save(target, force=True)
     assert [p.name for p in tmp_path.iterdir()] == ["o.onnx"]
     assert target.read_bytes() == b"precious"
+
+
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "pipe"
+    os.mkfifo(target)
+    with pytest.raises(UsageError) as caught:
+        Model.load(small()).save(target, force=True)
+    assert caught.value.diagnostic.code == "GO908"
+    assert target.is_fifo()

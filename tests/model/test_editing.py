@@ -123,3 +123,27 @@ def test_labels_name_what_they_can() -> None:
     assert node_label(conv) == "Conv 'conv0'"
     conv.name = ""
     assert node_label(conv) == "Conv -> 't0'"
+
+
+def test_fresh_names_avoid_what_nothing_reads() -> None:
+    proto = residual()
+    value = onnx.numpy_helper.from_array(np.ones(2, np.float32), "unused")
+    proto.graph.initializer.append(value)
+    proto.graph.value_info.append(helper.make_tensor_value_info("stray", TensorProto.FLOAT, [1]))
+    inner = helper.make_node("Constant", [], ["inner"], value=value)
+    hidden = onnx.numpy_helper.from_array(np.ones(2, np.float32), "hidden")
+    out = [helper.make_tensor_value_info("inner", TensorProto.FLOAT, [2])]
+    branches = {name: helper.make_graph([inner], name, [], out, [hidden]) for name in ("then_branch", "else_branch")}
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(True), "condition"))
+    proto.graph.node.append(helper.make_node("If", ["condition"], ["chosen"], **branches))
+    model = Model.load(proto)
+    assert [model.fresh(name) for name in ("unused", "stray", "inner", "hidden")] == ["unused_1", "stray_1", "inner_1", "hidden_1"]
+
+
+def test_contradictory_descriptions_of_a_tensor_stay() -> None:
+    proto = residual()
+    inner = proto.graph.node[0].output[0]
+    for elem_type, shape in ((TensorProto.INT64, [9]), (TensorProto.FLOAT, [1, 4, 8, 8])):
+        proto.graph.value_info.append(helper.make_tensor_value_info(inner, elem_type, shape))
+    proto.graph.value_info.append(helper.make_tensor_value_info(proto.graph.output[0].name, TensorProto.INT64, [1]))
+    assert Model.load(proto).proto() == proto

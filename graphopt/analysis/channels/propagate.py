@@ -24,6 +24,9 @@ from graphopt.ops.channels import ChannelRule, Labels, Layout, Mixer
 from graphopt.ops.channels.layout import blank, separate, sized
 from graphopt.ops.facts import Shape
 
+_NOT_CHANNELS = "bOSU"
+"""Kinds of constants that get no labels, as 64-bit integers, which are indices and sizes."""
+
 LONGEST_AXIS = 2**17
 """Longer axes of constants (tables of words) get no labels."""
 
@@ -148,7 +151,7 @@ class _Walk:
 
     def _place(self, node: gs.Node, tensor: gs.Tensor, layout: Layout | None) -> None:
         """Note the layout of an output, if it agrees with what shape inference found."""
-        if self._is_constant(tensor):
+        if self.is_constant(tensor):
             return
         shape = self.facts.shape(tensor)
         if layout is not None and not _fits(layout, shape):
@@ -170,24 +173,26 @@ class _Walk:
     def layout(self, tensor: gs.Tensor) -> Layout | None:
         """The layout of a tensor; a constant gets its labels when it is read first."""
         found = self.flow.layout(tensor)
-        if found is None and self._is_constant(tensor):
+        if found is None and self.is_constant(tensor):
             found = self._constant_layout(tensor)
             if found is not None:
                 self.flow.constants[tensor.name] = found
         return found
 
-    def _is_constant(self, tensor: gs.Tensor) -> bool:
+    def is_constant(self, tensor: gs.Tensor) -> bool:
+        """Whether a tensor's value is known."""
         return isinstance(tensor, gs.Constant) or self.facts.value(tensor) is not None
 
     def _constant_layout(self, tensor: gs.Tensor) -> Layout | None:
         if isinstance(tensor, gs.Constant):
-            shape: Shape | None = tuple(tensor._values.shape)
+            shape: Shape = tuple(tensor._values.shape)
+            dtype: np.dtype[Any] = np.dtype(tensor._values.dtype)
         else:
             value = self.facts.value(tensor)
-            shape = None if value is None else value.shape
-        if shape is None:
-            return None
-        if self.checking:
+            if value is None:
+                return None
+            shape, dtype = value.shape, value.dtype
+        if self.checking or dtype.kind in _NOT_CHANNELS or (dtype.kind in "iu" and dtype.itemsize == 8):
             return blank(shape, f"constant '{tensor.name}'")
         labels = [self.flow.table.fresh(n) if isinstance(n, int) and 1 < n <= LONGEST_AXIS else None for n in shape]
         return separate(labels, shape, f"constant '{tensor.name}'")
@@ -275,7 +280,7 @@ class NodeView:
     def freeze_values(self) -> None:
         """A constant that the rule read by value, not by labels, keeps its size for its other readers too."""
         for index, tensor in enumerate(self._node.inputs):
-            if index in self._read or not tensor.name or not self._walk._is_constant(tensor):
+            if index in self._read or not tensor.name or not self._walk.is_constant(tensor):
                 continue
             layout = self._walk.layout(tensor)
             for found in layout.fields if layout is not None else ():

@@ -84,10 +84,22 @@ def summed(parts: Sequence[tuple[AffineMap, float]], sizes: Sizes) -> AffineMap 
 
 def sources(top: AffineMap) -> tuple[str, ...]:
     """The tensors that a map's values come from, each once, in order."""
-    if isinstance(top, Leaf):
-        return top.sources
-    inner = (top.first, top.second) if isinstance(top, Compose) else tuple(p for p, _ in top.parts)
-    return tuple(dict.fromkeys(itertools.chain.from_iterable(sources(m) for m in inner)))
+    found: dict[str, None] = {}
+    seen: set[int] = set()
+    stack: list[AffineMap] = [top]
+    while stack:
+        one = stack.pop()
+        if id(one) in seen:  # maps share parts: x + x doubles the paths at every step
+            continue
+        seen.add(id(one))
+        match one:
+            case Leaf():
+                found.update(dict.fromkeys(one.sources))
+            case Compose():
+                stack += [one.second, one.first]
+            case SumOf():
+                stack.extend(part for part, _ in reversed(one.parts))
+    return tuple(found)
 
 
 def evaluate(top: AffineMap, xp: Any = np, memo: dict[int, Kernel] | None = None) -> Kernel:

@@ -279,7 +279,7 @@ def identity(node: gs.Node, facts: Facts) -> Term | Refused | None:
 
 def dropout(node: gs.Node, facts: Facts) -> Term | Refused | None:
     """Dropout at inference, without its mask."""
-    if any(t.name for t in node.outputs[1:]):
+    if any(t.name for t in node.outputs[1:]) or (facts.opset < 7 and not attrs.int_(node, "is_test", 0)):
         return None
     training = constant_input(node, 2, facts)
     if has_input(node, 2) and (training is None or bool(np.any(training))):

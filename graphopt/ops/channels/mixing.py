@@ -45,9 +45,10 @@ def _convolution(view: View, *, columns: int, rows: int) -> Layout | None:
     data = seal(view, data, spatial, f"{why}: a spatial axis")
     weight = seal(view, weight, spatial, f"{why}: the kernel")
     sizes = (weight.size(columns) or 0, weight.size(rows) or 0)
-    blockwise = groups > 1 and bool(view.once(GROUPING, lambda: _blockwise(groups, *sizes, columns)))
+    # Remembered: when all blocks but one are gone, the one is still a block.
+    blockwise = bool(view.once(GROUPING, lambda: _blockwise(groups, *sizes, columns)))
     view.mixes(Mixer(node_key(node), 0, 1, 2, 1, columns, rows, groups, blockwise, rows_in_data_order=rows == 0))
-    if groups == 1:
+    if groups == 1 and not blockwise:
         couple(view, data, 1, weight, columns, why)
         _, out = vector(view, weight, rows, why)
     else:
@@ -62,7 +63,7 @@ def _convolution(view: View, *, columns: int, rows: int) -> Layout | None:
 def _blockwise(groups: int, columns: int, rows: int, column_axis: int) -> int:
     """Whether blocks go as a whole: there are more of them than channels in one, on either side."""
     inputs, outputs = (columns, rows // groups) if column_axis == 1 else (columns // groups, rows)
-    return int(inputs == 1 or groups > max(inputs, outputs))
+    return int(groups > 1) and int(inputs == 1 or groups > max(inputs, outputs))
 
 
 def _grouped(view: View, data: Layout, weight: Layout, columns: int, rows: int, groups: int, blockwise: bool) -> Labels | None:

@@ -139,7 +139,8 @@ def concat(view: View) -> Sequence[Layout | None]:
     why = node_label(view.node)
     found = [view.layout(k) for k in range(len(view.node.inputs))]
     parts = [x for x in found if x is not None]
-    axis = axis_of(attrs.int_(view.node, "axis", 0), parts[0].rank) if parts else None
+    default = 0 if view.facts.opset >= 4 else 1
+    axis = axis_of(attrs.int_(view.node, "axis", default), parts[0].rank) if parts else None
     if len(parts) != len(found) or axis is None or any(p.rank != parts[0].rank for p in parts):
         return give_up(view, "an operand of unknown rank")
     labelled = any(p.fields_on(axis) for p in parts)
@@ -322,7 +323,7 @@ def _pads(view: View, rank: int) -> list[tuple[int, int]] | None:
 def tile(view: View) -> Sequence[Layout | None]:
     """Tile: the axis repeated."""
     data, repeats = view.layout(0), view.value(1)
-    if data is None or repeats is None or repeats.size != data.rank:
+    if data is None or repeats is None or repeats.size != data.rank or view.facts.opset < 6:
         return give_up(view, "its repeats or its rank are not known")
     axes: list[tuple[int | str | None, ...]] = []
     moved: list[int] = []

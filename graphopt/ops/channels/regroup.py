@@ -125,6 +125,8 @@ def _take(layout: Layout, pool: list[_Piece], want: Target, right: bool) -> tupl
 
 def _take_number(rest: list[_Piece], want: int) -> list[_Piece] | None:
     got: list[_Piece] = []
+    if want == 1 and rest and rest[0].size == 1:
+        return [rest.pop(0)]  # a width that was pruned to one
     while want != 1:
         head = rest[0] if rest else None
         if head is None or not isinstance(head.size, int) or head.size == 0 or want == 0:

@@ -45,6 +45,7 @@ def _scaled_axes(view: View, data: Layout) -> list[int]:
     axes = list(attrs.ints(node, "axes", ()))
     axes = [a + data.rank if a < 0 else a for a in axes] or list(range(data.rank))
     cropped = attrs.str_(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+    cropped = cropped or attrs.str_(node, "keep_aspect_ratio_policy", "stretch") != "stretch"
     slots = {"Upsample": (1, None)}.get(node.op, (1, None) if view.facts.opset < 11 else (2, 3))
     scales = view.value(slots[0]) if has_input(node, slots[0]) else None
     sizes = view.value(slots[1]) if slots[1] is not None and has_input(node, slots[1]) else None

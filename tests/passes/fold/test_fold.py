@@ -300,3 +300,86 @@ def test_twice_the_nodes_take_about_twice_the_steps(count: int, monkeypatch: pyt
     once = len(tried)
     fold(chain(2 * count))
     assert len(tried) - once <= 2 * once + 4
+
+
+def test_what_two_branches_share_is_written_once() -> None:
+    net = Net()
+    trunk = net.bn(net.conv(x(net), 4, 1))
+    proto = net.model(net.bn(net.conv(trunk, 4, 1)), net.bn(net.conv(trunk, 4, 1)))
+    model = Model.load(proto)
+    outcome = Fold(simplify=False).run(model, Context(model.copy()))
+    assert ops_of(model.proto()) == ["Conv", "Conv", "Conv"]
+    assert len(outcome.rewrites) == 3
+    present = {id(node) for node in model.graph.nodes}
+    readers = {id(reader) for node in model.graph.nodes for tensor in node.inputs for reader in tensor.outputs}
+    assert readers <= present, "a tensor is read by a node that is not in the graph"
+
+
+def test_a_rewrite_is_named_after_the_node_it_replaces() -> None:
+    net = Net()
+    y = net.bn(net.conv(x(net), 4))
+    net.nodes[-1].name = ""
+    _, outcome = fold(net.model(y))
+    assert [rewrite.where for rewrite in outcome.rewrites] == [f"BatchNormalization -> '{y}'"]
+
+
+@pytest.mark.parametrize("opset", [7, 9, 10, 11, 17])
+def test_a_matrix_without_bias_is_valid_in_every_opset(opset: int) -> None:
+    """Before opset 11 Gemm has no optional bias."""
+    net = Net(opset=opset)
+    y = net.op("MatMul", net.input("n", 8), net.const(net.random(8, 6)))
+    proto = net.model(net.op("Mul", y, net.const(net.random(6))), ir=8)
+    folded, _ = fold(proto)
+    onnx.checker.check_model(folded)
+    assert len(folded.graph.node) == 1
+    assert error(folded, proto, feed_for(proto)) < 1e-6
+
+
+def test_before_opset_7_no_scale_is_written() -> None:
+    net = Net(opset=6)
+    proto = net.model(net.op("Neg", net.op("Neg", x(net))), ir=8)
+    assert ops_of(fold(proto)[0]) == ["Neg", "Neg"]
+
+
+@pytest.mark.parametrize("kind", ["MatMul", "Mul"])
+def test_as_many_operators_as_before_are_no_gain(kind: str) -> None:
+    net = Net()
+    y = net.op(kind, net.input(2, 5, 8), net.const(net.random(8, 8) if kind == "MatMul" else net.random(8)))
+    proto = net.model(net.op("Add", y, net.const(net.random(8))))
+    model = Model.load(proto)
+    outcome = Fold(simplify=False, max_growth=10.0).run(model, Context(model.copy()))
+    assert outcome.rewrites == []
+    assert model.proto() == proto
+
+
+def test_a_tensor_added_to_itself_again_and_again() -> None:
+    """Each step doubles the paths to the input, not the work."""
+    net = Net()
+    y = x(net)
+    for _ in range(40):
+        y = net.op("Add", y, y)
+    folded, _ = fold(net.model(y))
+    assert ops_of(folded) == ["Mul"]
+    assert outputs_of(folded, {"x": np.ones((1, 4, 9, 9), np.float32)})[0].max() == 2.0**40
+
+
+def test_a_sum_of_any_width_folds() -> None:
+    net = Net()
+    i = x(net)
+    y = net.conv(i, 4, 1)
+    for _ in range(499):
+        y = net.op("Add", y, net.conv(i, 4, 1))
+    proto = net.model(y)
+    folded, outcome = fold(proto)
+    feed = feed_for(proto)
+    assert ops_of(folded) == ["Conv"]
+    assert error(folded, proto, feed) < 1e-5
+    (sources,) = outcome.facts["folded"].values()  # the model's own weights, however many rounds it took
+    assert set(sources) == {initializer.name for initializer in proto.graph.initializer}
+
+
+@pytest.mark.parametrize(("attributes", "left"), [({}, ["Conv", "Dropout", "Neg"]), ({"is_test": 1}, ["Conv"])])
+def test_before_opset_7_dropout_drops_unless_told_not_to(attributes: dict[str, int], left: list[str]) -> None:
+    net = Net(opset=6)
+    y = net.op("Neg", net.op("Dropout", net.conv(x(net), 4), **attributes))
+    assert ops_of(fold(net.model(y, ir=8))[0]) == left

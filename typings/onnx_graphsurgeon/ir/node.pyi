@@ -5,11 +5,6 @@ from typing import Any
 from onnx_graphsurgeon.ir.tensor import Tensor
 
 class Node:
-    class AttributeRef:
-        name: str
-        type: type
-        def __init__(self, name: str, type: type) -> None: ...
-
     op: str
     name: str
     attrs: dict[str, Any]

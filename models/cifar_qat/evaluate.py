@@ -1,0 +1,23 @@
+"""Top-1 accuracy of ``cifar_qat`` on the 10,000 test images of CIFAR-10, as ``models.cifar_rep.evaluate`` measures it.
+
+    python -m models.cifar_qat.evaluate [MODEL.onnx] [--data FOLDER]
+
+The images are not kept here; ``python -m models.cifar_rep.data`` fetches them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.cifar_rep import evaluate
+
+MODEL = Path(__file__).with_name("cifar_qat.onnx")
+
+
+def main() -> None:
+    """Print the accuracy of one file."""
+    evaluate.main(MODEL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""The pass: plan, mask, realise, certify; leave alone and name what fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from graphopt.analysis import Analyses, Cost
+from graphopt.analysis.channels import ChannelGraph, Channels, Group, Problem
+from graphopt.errors import BudgetError, UsageError
+from graphopt.model import Model
+from graphopt.ops.channels import Labels
+from graphopt.passes.prune.allocate import Macs
+from graphopt.passes.prune.dead import dead_units
+from graphopt.passes.prune.masks import from_masks, read_masks
+from graphopt.passes.prune.plan import Planner, Settings
+from graphopt.passes.prune.realise import realise
+from graphopt.passes.prune.reference import masked
+from graphopt.passes.simplify import Simplify
+from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
+
+DEFAULT_MACS = 0.75
+"""The budget when nothing is asked for."""
+
+_NEAR = 0.99
+"""A budget counts as met closely when the result has at least this share of it."""
+
+_MIXERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune(Pass):
+    """Remove channels: those that the output misses least, exactly, with what remains making up for them."""
+
+    name: ClassVar[str] = "prune"
+    kind: ClassVar[Kind] = Kind.LOSSY
+
+    macs: float | None = option(
+        None, "share of the multiply-accumulates to keep, at most (0.75 if there is data and no other goal)"
+    )
+    ratio: float | None = option(None, "share of each group's channels to remove; 0 removes only channels that are dead")
+    masks: Path | None = option(None, "npz archive: tensor name -> boolean or number per channel; False and 0 are removed")
+    multiple: int | None = option(None, "widths are multiples of this; the target's channel step if not given")
+    importance: Literal["auto", "activations", "norm"] = option(
+        "auto", "what orders channels: loss on the data after compensation, or weight norms; auto: by whether there is data"
+    )
+    compensate: bool = option(True, "let the channels that stay make up for the removed ones (needs data)")
+    ridge: float = option(1e-3, "regularisation of the compensation, relative to the mean energy of a channel")
+
+    def run(self, model: Model, ctx: Context) -> Outcome:
+        """Prune in place. Raises UsageError GO940 for a wrong option, BudgetError GO401 if ``macs`` cannot be met."""
+        self._validate()
+        return self._settled(ctx)._prune(model, ctx, Outcome())
+
+    def _prune(self, model: Model, ctx: Context, outcome: Outcome) -> Outcome:
+        if _computed_weights(model):
+            outcome.changed = Simplify().run(model, ctx).changed
+        model.sort()
+        graph = Analyses(model.copy()).get(Channels(ctx.input_shapes()))
+        outcome.refusals = [
+            Refusal(f"'{g.tensor}'", "frozen-channels", f"{g.size} channels cannot go: {g.frozen}")
+            for g in graph.groups
+            if g.frozen
+        ]
+        usable = _certifiable(graph, outcome)
+        planner = Planner(graph, ctx, self._settings(ctx), usable)
+        removed = self._remove(planner, outcome)
+        if removed is not None:
+            self._apply(model, planner, removed, outcome)
+        self._report(model, planner, removed, outcome)
+        return outcome
+
+    def _validate(self) -> None:
+        goals = [name for name in ("macs", "ratio", "masks") if getattr(self, name) is not None]
+        if len(goals) > 1:
+            raise UsageError("GO940", str(self), f"{' and '.join(goals)} cannot be asked for together", "give one of them")
+        for name, low, high in (("macs", 0.0, 1.0), ("ratio", 0.0, 1.0)):
+            value: float | None = getattr(self, name)
+            if value is not None and not (
+                low <= value <= high and (name != "ratio" or value < 1) and (name != "macs" or value > 0)
+            ):
+                raise UsageError("GO940", str(self), f"{name}={value} is not a share between {low:g} and {high:g}")
+        if self.multiple is not None and self.multiple < 1:
+            raise UsageError("GO940", str(self), f"multiple={self.multiple} is not a positive number")
+        if not self.ridge > 0:
+            raise UsageError("GO940", str(self), f"ridge={self.ridge} is not positive")
+
+    def _settled(self, ctx: Context) -> Prune:
+        """With a goal: with neither a goal nor data only what is dead may go."""
+        if self.macs is not None or self.ratio is not None or self.masks is not None or ctx.calibrated:
+            return self
+        return replace(self, ratio=0.0)
+
+    def _settings(self, ctx: Context) -> Settings:
+        exact = self.ratio == 0
+        activations = self.importance == "activations" or (self.importance == "auto" and ctx.calibrated)
+        multiple = self.multiple or max(1, ctx.target.channel_step("float32"))
+        compensate = self.compensate and (ctx.calibrated or self.importance == "activations") and not exact
+        return Settings(multiple, activations, compensate, self.ridge)
+
+    # -- deciding and checking -------------------------------------------------------------------------------------------
+
+    def _remove(self, planner: Planner, outcome: Outcome) -> NDArray[np.bool_] | None:
+        """The labels to remove, certified; groups that fail are left out and the rest is planned anew."""
+        graph = planner.graph
+        budget = None
+        for _ in range(len(planner.groups) + 1):
+            units = self._units(planner, outcome, budget)
+            if not units.size:
+                return None
+            removed = graph.flow.table.marked(units)
+            result = realise(masked(graph, removed, {}), graph, removed)
+            failed = _blamed(graph, result.problems, removed)
+            if failed:
+                _give_up(planner.groups, failed, outcome)
+                continue
+            after = Analyses(result.model).get(Cost(planner.ctx.input_shapes())).macs
+            goal = self._goal(graph)
+            if goal is None or after <= goal:
+                return removed
+            budget = (budget or goal) - (after - goal)
+        return None
+
+    def _goal(self, graph: ChannelGraph) -> float | None:
+        """Multiply-accumulates to reach, None if that is not what was asked for."""
+        if self.ratio is not None or self.masks is not None:
+            return None
+        return (DEFAULT_MACS if self.macs is None else self.macs) * graph.cost.macs
+
+    def _units(self, planner: Planner, outcome: Outcome, budget: float | None) -> Labels:
+        graph = planner.graph
+        allowed = np.asarray(sorted(int(u) for g in planner.groups for u in g.units), np.int64)
+        if self.masks is not None:
+            units, refusals = from_masks(graph, read_masks(self.masks), str(self.masks))
+            outcome.refusals += [r for r in refusals if r not in outcome.refusals]
+            units = units[np.isin(units, allowed)]
+            planner.measure_all([g for g in planner.groups if np.isin(g.units, units).any()])
+            return units
+        if self.ratio == 0:
+            units = dead_units(graph)
+            return _never_empty(planner.groups, units[np.isin(units, allowed)])
+        if self.ratio is not None:
+            return planner.by_ratio(self.ratio)
+        goal = self._goal(graph)
+        return planner.by_macs(budget or goal or 0.0)
+
+    def _apply(self, model: Model, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
+        graph = planner.graph
+        updates = planner.update(removed)
+        outcome.reference = graph.model if self.ratio == 0 else masked(graph, removed, updates).model
+        realise(masked(graph, removed, updates, into=model), graph, removed, in_place=True)
+        outcome.changed = True
+
+    # -- telling ---------------------------------------------------------------------------------------------------------
+
+    def _report(self, model: Model, planner: Planner, removed: NDArray[np.bool_] | None, outcome: Outcome) -> None:
+        graph, ctx = planner.graph, planner.ctx
+        before = graph.cost.macs
+        after = Analyses(model).get(Cost(ctx.input_shapes())).macs if outcome.changed else before
+        outcome.rewrites += _rewrites(graph, removed)
+        goal = self._goal(graph)
+        if goal is not None:
+            self._judge(goal, after, before, outcome, planner)
+            if graph.cost.unknown:
+                outcome.notes.append(
+                    f"the multiply-accumulates of {len(graph.cost.unknown)} operators are not known and not counted"
+                )
+        if not ctx.calibrated and removed is not None and (planner.settings.activations or goal is not None):
+            outcome.notes.append("channels were chosen without data: generated inputs say little about what the network needs")
+        if not ctx.calibrated and self.ratio == 0 and removed is None:
+            outcome.notes.append("no channel is dead, and without data (or a goal: macs, ratio, masks) no other is removed")
+        for tensor in planner.statistics.unusable:
+            outcome.notes.append(
+                f"'{tensor}' has values that are not finite: its channels were chosen by weight norms, uncompensated"
+            )
+        outcome.facts.update(
+            macs_before=before,
+            macs_after=after,
+            prunable_share_of_macs=graph.prunable_share_of_macs,
+            multiple=planner.settings.multiple,
+            importance="activations" if planner.settings.activations else "norm",
+            compensated=planner.settings.compensate,
+            groups=[
+                {
+                    "id": g.id,
+                    "tensor": g.tensor,
+                    "channels": g.size,
+                    "removed": 0 if removed is None else int(np.count_nonzero(removed[g.units])),
+                    "errors": [[n, e] for n, e in planner.curves[g.id].points] if g.id in planner.curves else [],
+                }
+                for g in graph.groups
+            ],
+        )
+
+    def _judge(self, goal: float, after: int, before: int, outcome: Outcome, planner: Planner) -> None:
+        if after <= goal:
+            if after < _NEAR * goal:
+                shares = f"{after / max(before, 1):.1%} of the MACs are left where {goal / max(before, 1):.1%} were allowed"
+                outcome.notes.append(f"{shares}: widths in multiples of {planner.settings.multiple} come no closer")
+            return
+        reached = after / max(before, 1)
+        least = f"at their least for widths in multiples of {planner.settings.multiple}"
+        why = f"at most {1 - reached:.1%} of the MACs can go: the rest belongs to channels that are frozen or {least}"
+        if self.macs is not None:
+            raise BudgetError("GO401", str(self), why, f"ask for macs={reached + 0.005:.2f} or more, or a smaller multiple")
+        outcome.notes.append(why)
+
+
+def _computed_weights(model: Model) -> bool:
+    """Whether a weight is computed from constants, as exporters leave them behind casts and identities."""
+    for node in model.graph.nodes:
+        if node.op in _MIXERS and len(node.inputs) > 1 and any(_is_computed(model, t) for t in node.inputs[:3]):
+            return True
+    return False
+
+
+def _is_computed(model: Model, tensor: gs.Tensor) -> bool:
+    stack, found = [tensor], False
+    for _ in range(64):
+        if not stack:
+            return found
+        one = stack.pop()
+        if not one.name or model.value(one) is not None:
+            continue
+        producer = model.producer(one)
+        if producer is None:
+            return False
+        found = True
+        stack.extend(producer.inputs)
+    return False
+
+
+def _certifiable(graph: ChannelGraph, outcome: Outcome) -> list[Group]:
+    """The groups that survive the certificate when half of each goes."""
+    groups = list(graph.prunable)
+    while any(g.size > 1 for g in groups):
+        removed = graph.flow.table.marked(np.concatenate([g.units[: g.size // 2] for g in groups]))
+        failed = _blamed(graph, realise(masked(graph, removed, {}), graph, removed).problems, removed)
+        if not failed:
+            break
+        _give_up(groups, failed, outcome)
+    return [g for g in groups if g.size > 1]
+
+
+def _blamed(graph: ChannelGraph, problems: tuple[Problem, ...], removed: NDArray[np.bool_]) -> dict[str, str]:
+    """The groups that problems are about, each with the first reason: those that lose channels, or else all that do."""
+    owner = {int(u): g.id for g in graph.groups for u in g.units}
+    losing = {g.id for g in graph.groups if removed[g.units].any()}
+    found: dict[str, str] = {}
+    for problem in problems:
+        touched = {owner.get(int(c)) for c in np.unique(graph.flow.table.find(problem.labels))}
+        guilty = sorted(g for g in touched if g in losing) or sorted(losing)
+        for group in guilty:
+            found.setdefault(group, problem.why)
+    return found
+
+
+def _give_up(groups: list[Group], failed: dict[str, str], outcome: Outcome) -> None:
+    for group in [g for g in groups if g.id in failed]:
+        groups.remove(group)
+        why = f"its {group.size} channels stay: removing some would not be exact ({failed[group.id]})"
+        outcome.refusals.append(Refusal(f"'{group.tensor}'", "not-certified", why))
+
+
+def _never_empty(groups: list[Group], units: Labels) -> Labels:
+    """``units`` without one of each group that would lose all."""
+    spared = [int(g.units[0]) for g in groups if np.isin(g.units, units).all()]
+    return units[~np.isin(units, spared)]
+
+
+def _rewrites(graph: ChannelGraph, removed: NDArray[np.bool_] | None) -> list[Rewrite]:
+    if removed is None:
+        return []
+    groups = [g for g in graph.prunable if removed[g.units].any()]
+    macs, counts = Macs(graph, groups), [0] * len(groups)
+    made: list[Rewrite] = []
+    for index, group in enumerate(groups):
+        gone = int(np.count_nonzero(removed[group.units]))
+        saved = macs.change(counts, index, gone)
+        counts[index] = gone
+        made.append(Rewrite(f"'{group.tensor}'", f"{group.size} -> {group.size - gone} channels", round(saved)))
+    return made
