@@ -34,9 +34,8 @@ def main() -> None:
             print(f"{path.name}: A BUG")
             traceback.print_exc()
             continue
-        print(
-            f"{path.name}: {report.figures.nodes} nodes, {report.figures.macs / 1e6:.1f} M MACs ({time.perf_counter() - start:.0f} s)"
-        )
+        seconds = time.perf_counter() - start
+        print(f"{path.name}: {report.figures.nodes} nodes, {report.figures.macs / 1e6:.1f} M MACs ({seconds:.0f} s)")
         for one in report.passes:
             reasons = ", ".join(f"{n} {code}" for code, n in Counter(r.code for r in one.refusals).most_common())
             print(

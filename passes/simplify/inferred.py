@@ -5,8 +5,8 @@ override. Both are good guesses, and good enough to count operations; but here a
 both are taken out first. What is left: the declared shapes of the graph's inputs, which runtimes enforce, and initializers.
 
 Inference can follow the values of shape vectors, and then keeps one entry for each element of whatever has one dimension: of thirty
-Concats of a vector with itself, of a Mul of two vectors of 2**40 floats. So it is run without values first, and with them only if no
-vector comes out too long.
+Concats of a vector with itself, of a Mul of two vectors of 2**40 floats. So it is run without values first, and with them only if
+no vector comes out too long.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Inferred(Analysis[ShapeTable]):
             graph = infer_shapes(proto, check_type=False, strict_mode=False, data_prop=False).graph
             if _bounded(graph):
                 graph = infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True).graph
-        except (InferenceError, ValueError, RuntimeError):
+        except (InferenceError, ValueError, RuntimeError, MemoryError):
             pass  # as far as it got
         return ShapeTable(model, {v.name: v.type for v in [*graph.value_info, *graph.output, *graph.input]})
 

@@ -1,8 +1,8 @@
 """Fill a model with everything that ONNX allows and that tools lose: the round trip of the plain backend models is too easy.
 
 Every decoration is legal where it is put, and none changes what the model computes: documentation and metadata at all levels,
-denotations, device configurations, quantization annotations, training info, a function, unused and sparse initializers, attributes with
-empty lists, bytes that are no text, lists of tensors, types and sparse tensors, value_info for what exists and what does not.
+denotations, device configurations, quantization annotations, training info, a function, unused and sparse initializers,
+attributes with empty lists, bytes that are no text, lists of tensors, types and sparse tensors.
 """
 
 from __future__ import annotations

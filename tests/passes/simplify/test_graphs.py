@@ -184,7 +184,7 @@ def test_growth_is_told() -> None:
         "{ c = ConstantOfShape <value = float[1] {2}> (s) y = Add(x, c) }"
     )
     assert simplify(before)[1].notes == [
-        "computed constants make the model 0.0 MiB larger; simplify:max_bytes=0 leaves them to the runtime"
+        "computed constants make the model 0.0 MiB larger; `simplify:max_bytes=0` leaves them to the runtime"
     ]
     assert simplify(before, max_bytes=0)[1].notes == []
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from onnx_graphsurgeon.ir.node import Node
 
 class LazyValues:
