@@ -76,7 +76,7 @@ class Shapes(Analysis[ShapeTable]):
         _forget_declared(proto, dict(self.inputs))
         try:
             graph = infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True).graph
-        except (InferenceError, ValueError, RuntimeError):
+        except (InferenceError, ValueError, RuntimeError, MemoryError):
             return ShapeTable(analyses.model, declared)
         found = {v.name: v.type for v in [*graph.value_info, *graph.output, *graph.input]}
         missing = {n: t for n, t in declared.items() if n not in found} if not self.inputs else {}
@@ -84,7 +84,12 @@ class Shapes(Analysis[ShapeTable]):
 
 
 def _forget_declared(proto: onnx.ModelProto, fixed: dict[str, tuple[int, ...]]) -> None:
-    """Drop what inference should find by itself, and write the given shapes into the inputs."""
+    """Drop what inference should find by itself and what a caller may override; write the given shapes into the inputs."""
+    if proto.ir_version >= 4:
+        listed = {v.name for v in proto.graph.input}
+        certain = [i for i in proto.graph.initializer if i.name not in listed]
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(certain)
     foreign = {name for node in proto.graph.node if node.domain not in _STANDARD for name in node.output}
     kept = [v for v in proto.graph.value_info if v.name in foreign]
     del proto.graph.value_info[:]

@@ -42,9 +42,9 @@ class Simplify(Pass):
     signed_zeros: bool = option(False, "keep x + 0, which turns -0 into +0")
 
     def run(self, model: Model, ctx: Context) -> Outcome:
-        """Simplify in place. Raises UsageError GO910 for a negative size."""
+        """Simplify in place. Raises UsageError GO913 for a negative size."""
         if self.max_bytes < 0 or self.min_bytes < 0:
-            raise UsageError("GO910", str(self), "a size cannot be negative")
+            raise UsageError("GO913", str(self), "a size cannot be negative", "give a number of bytes, 0 or more")
         version, before = model.version, _constant_bytes(model)
         model.sort()
         outcome = Outcome()

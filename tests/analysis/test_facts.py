@@ -85,3 +85,14 @@ def test_a_negative_size_is_an_open_one() -> None:
         value.type.tensor_type.shape.dim[0].dim_value = -1
     model = Model.load(proto)
     assert Analyses(model).get(Shapes()).shape(model.graph.inputs[0]) == (None, 4, 8, 8)
+
+
+def test_the_default_of_an_overridable_input_is_not_believed() -> None:
+    """From IR 4 on a caller may give another value for an initializer that is also an input."""
+    net = Net()
+    shape = net.const(np.asarray([4, 64], np.int64))
+    y = net.op("Relu", net.op("Reshape", net.input(1, 4, 8, 8), shape))
+    proto = net.model(y)
+    proto.graph.input.append(onnx.helper.make_tensor_value_info(shape, onnx.TensorProto.INT64, [2]))
+    model = Model.load(proto)
+    assert Analyses(model).get(Shapes()).shape(model.graph.nodes[0].outputs[0]) != (4, 64)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from graphopt.errors import UsageError
 from graphopt.model import Model
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context
@@ -203,6 +204,11 @@ def test_shape_vectors_that_double() -> None:
 def test_vectors_of_any_length() -> None:
     before = model_of("agraph (float[4611686018427387904] x) => (float[4611686018427387904] y) { a = Identity(x) y = Mul(a, a) }")
     assert ops(simplify(before)[0]) == ["Mul"]
+
+
+def test_a_negative_size_is_refused() -> None:
+    with pytest.raises(UsageError, match="GO913"):
+        simplify(model_of("agraph (float[2] x) => (float[2] y) { y = Relu(x) }"), max_bytes=-1)
 
 
 def test_nothing_to_do_changes_nothing() -> None:
