@@ -6,10 +6,9 @@ The input model is never edited: a pass gets a private copy. What it returns goe
 
 - it is a valid graph (what the input itself violates already is not held against a pass);
 - its inputs and outputs are the input's, by name, type and shape;
-- its outputs are what the pass promised. An exact pass is held against its own input. A lossy pass that names a
-    reference (for
-  pruning the masked original) is held against that, at the same tolerance; without one it is measured only. For every
-  pass the drift from the *original* is measured.
+- its outputs are what the pass promised. An exact pass is held against its own input. A lossy pass that names a reference
+  (for pruning the masked original) is held against that, at the same tolerance; without one it is measured only. For
+  every pass the drift from the *original* is measured.
 
 The tolerance of equality is ``EXACT_TOLERANCE`` of the output's range: float32 rounds at 6e-8, sums of a few thousand
 products in another order differ by some 1e-6 of the range, and deep networks amplify that by one order or two; a wrong
