@@ -183,8 +183,3 @@ def add(forms: Sequence[Form], sizes: Sizes) -> Form | Refused:
         end=end,
         biased=any(f.biased for f in forms),
     )
-
-
-def mac_count(form: Form, positions: int) -> int:
-    """Multiply-accumulates for ``positions`` output positions (input positions for a transposed map)."""
-    return form.weights * positions
