@@ -3,7 +3,10 @@
 A span (root, top) says that ``top`` is an affine map of ``root`` and of nothing else that varies: ``root`` dominates ``top``
 within the affine operators. Spans are found forwards. If t = A(x), the spans of t are A itself and A composed with every span of
 x; if t is a weighted sum, its roots are the roots that all summands have in common, a summand counting as its own root.
-Sequences, branches, skips and nestings of them are all the same two rules.
+Sequences, branches, skips, concatenations and nestings of them are all the same two rules.
+
+Operators that move elements to other axes (Reshape, Transpose) mean nothing by themselves. They are followed from the tensor that
+they start at, and where the axes are those of a feature map again, the whole chain is one map of that tensor.
 
 A span is closed if nothing outside of it reads a tensor inside of it: only then can one operator take its place.
 
@@ -14,20 +17,41 @@ and the nesting of a map is bounded; longer chains and wider sums fold in severa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.analysis.shapes import Shapes, ShapeTable
 from graphopt.model import Model, node_label
 from graphopt.ops import lookup
-from graphopt.ops.affine import AffineMap, Form, Linear, Refused, Sum, Term, identity_of
-from graphopt.ops.affine.form import Sizes, interior
-from graphopt.ops.affine.maps import composed, summed
+from graphopt.ops.affine import (
+    AffineMap,
+    Form,
+    Leaf,
+    Linear,
+    Move,
+    Outputs,
+    Refused,
+    Sizes,
+    Sum,
+    Term,
+    Unbiased,
+    evaluate,
+    identity_of,
+)  # fmt: skip
+from graphopt.ops.affine import views as axes
+from graphopt.ops.affine.form import interior
+from graphopt.ops.affine.maps import composed, select, summed
+from graphopt.ops.affine.views import View
 
 LIMIT = 24
 NODES = 256
+
+_CANCELS = 16.0
+"""What is left of a bias counts as rounding up to so many units in the last place of what was taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +62,14 @@ class Span:
     top: gs.Tensor
     map: AffineMap
     nodes: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a tensor comes about: the positions of the operators, and the tensors that they read."""
+
+    nodes: frozenset[int]
+    sources: tuple[gs.Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,59 +87,175 @@ class Obstacle:
 
 @dataclass(slots=True)
 class AffineTable:
-    """Terms by node position, spans by the name of their top (nearest root first), and what stood in the way."""
+    """How tensors are made and their spans, nearest root first, by name; and what stood in the way."""
 
-    terms: dict[int, Term] = field(default_factory=dict[int, Term])
+    made: dict[str, Made] = field(default_factory=dict[str, Made])
     spans: dict[str, tuple[Span, ...]] = field(default_factory=dict[str, tuple[Span, ...]])
     obstacles: list[Obstacle] = field(default_factory=list[Obstacle])
 
 
 @dataclass(frozen=True, slots=True)
 class Affine(Analysis[AffineTable]):
-    """All spans of the main graph, from shapes that hold for every input (never from a sample's)."""
+    """All spans of the main graph, from shapes that hold for every input (never from a sample's). ``approximate``: take maps that
+    are not exact at the border, too.
+    """
+
+    approximate: bool = False
 
     def compute(self, analyses: Analyses) -> AffineTable:
         """One forward walk over the nodes, which must be in topological order."""
-        return _Walk(analyses.model, analyses.get(Shapes())).run()
+        return _Walk(analyses.model, analyses.get(Shapes()), self.approximate).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A tensor as a view of ``base``, by the operators ``nodes``."""
+
+    base: gs.Tensor
+    view: View
+    nodes: frozenset[int]
 
 
 class _Walk:
-    def __init__(self, model: Model, facts: ShapeTable) -> None:
+    def __init__(self, model: Model, facts: ShapeTable, approximate: bool) -> None:
         self.model = model
         self.facts = facts
+        self.approximate = approximate
         self.table = AffineTable()
+        self.moved: dict[str, _Moved] = {}
 
     def run(self) -> AffineTable:
         for index, node in enumerate(self.model.graph.nodes):
             row = lookup(node, self.facts)
-            if row is None or row.affine is None or not node.outputs or not node.outputs[0].name:
+            if row is None or row.affine is None or not node.outputs:
                 continue
             term = row.affine(node, self.facts)
             if isinstance(term, Refused):
                 self.table.obstacles.append(Obstacle(node_label(node), term))
-            elif term is not None:
-                self.table.terms[index] = term
-                spans = self._linear(index, node, term) if isinstance(term, Linear) else self._sum(index, node, term)
-                self.table.spans[node.outputs[0].name] = tuple(spans[:LIMIT])
+            elif isinstance(term, Outputs):
+                for top, one in zip(node.outputs, term.terms, strict=True):
+                    self._enter(index, node, top, one)
+            else:
+                self._enter(index, node, node.outputs[0], term)
         return self.table
 
-    def _linear(self, index: int, node: gs.Node, term: Linear) -> list[Span]:
-        source, top = node.inputs[term.source], node.outputs[0]
-        spans = [Span(source, top, term.map, frozenset({index}))]
-        for number, inner in enumerate(self.table.spans.get(source.name, ())):
-            if len(inner.nodes) >= NODES:
-                continue
-            whole = composed(term.map, inner.map, self._sizes(inner.root, inner.map))
-            if not isinstance(whole, Refused):
-                spans.append(Span(inner.root, top, whole, inner.nodes | {index}))
-            elif number == 0:
-                would = interior(term.map.form, inner.map.form)
-                form = would if isinstance(would, Form) else None
-                self.table.obstacles.append(Obstacle(node_label(node), whole, top.name, form, inner.nodes | {index}))
-        return spans
+    def _enter(self, index: int, node: gs.Node, top: gs.Tensor, term: Term | None) -> None:
+        if not top.name:
+            return
+        match term:
+            case Linear():
+                self._follow(index, node.inputs[term.source], top, term)
+                self._linear(frozenset({index}), node.inputs[term.source], top, term.steps)
+            case Sum():
+                self._sum(index, node, top, term)
+            case Move():
+                self._move(index, node.inputs[term.source], top, term)
+            case _:
+                pass
 
-    def _sum(self, index: int, node: gs.Node, term: Sum) -> list[Span]:
-        options = [dict(self._branches(node.inputs[i])) for i, _ in term.parts]
+    # -- one input ---------------------------------------------------------------------------------------------------------
+
+    def _linear(self, own: frozenset[int], source: gs.Tensor, top: gs.Tensor, steps: Sequence[Leaf]) -> None:
+        before = self.table.spans.get(source.name, ())
+        spans: list[Span] = []
+        first = self._chain(steps, None, source, top)
+        if not isinstance(first, Refused):
+            spans.append(Span(source, top, first, own))
+        refused = first if isinstance(first, Refused) and not before else None
+        form: Form | None = None
+        for number, inner in enumerate(before):
+            if len(inner.nodes) + len(own) > NODES:
+                continue
+            whole = self._chain(steps, inner.map, inner.root, top)
+            if not isinstance(whole, Refused):
+                spans.append(Span(inner.root, top, whole, inner.nodes | own))
+            elif number == 0:
+                refused = whole
+                would = interior(steps[-1].form, inner.map.form) if len(steps) == 1 else whole
+                form = would if isinstance(would, Form) else None
+        if refused is not None:
+            nodes = before[0].nodes | own if before else own
+            self.table.obstacles.append(Obstacle(self._label(own), refused, top.name, form, nodes))
+        if spans:
+            self.table.made[top.name] = Made(own, (source,))
+            self.table.spans[top.name] = tuple(spans[:LIMIT])
+
+    def _chain(self, steps: Sequence[Leaf], inner: AffineMap | None, root: gs.Tensor, top: gs.Tensor) -> AffineMap | Refused:
+        """``steps``, one after the other, of a map of ``root``."""
+        whole = inner
+        for step in steps:
+            if whole is None:
+                whole = step
+            else:
+                found = composed(step, whole, self._sizes(root, whole.form), self.approximate)
+                if isinstance(found, Refused):
+                    return found
+                whole = found
+            if step.cancels:
+                whole = self._settled(whole, step, top)
+        if whole is None:
+            raise ValueError("a map of no steps")
+        return whole
+
+    def _settled(self, whole: AffineMap, step: Leaf, top: gs.Tensor) -> AffineMap:
+        """Without its bias, if ``step`` took it away."""
+        form = whole.form
+        kind = self.facts.dtype(top)
+        if form.border or not form.biased or not kind:
+            return whole
+        unit = 2.0**-7 if kind == onnx.TensorProto.BFLOAT16 else float(np.finfo(onnx.helper.tensor_dtype_to_np_dtype(kind)).eps)
+        rest = np.abs(np.asarray(evaluate(whole).bias)).max(initial=0.0)
+        taken = np.abs(np.asarray(step.build(np).bias)).max(initial=0.0)
+        return Unbiased(replace(form, biased=False, uneven=False), whole) if rest <= _CANCELS * unit * taken else whole
+
+    # -- other axes --------------------------------------------------------------------------------------------------------
+
+    def _move(self, index: int, source: gs.Tensor, top: gs.Tensor, term: Move) -> None:
+        known = self.moved.get(source.name) or self._unmoved(source)
+        view = term.change(known.view) if known is not None else None
+        if known is None or view is None or len(known.nodes) >= NODES:
+            return
+        nodes = known.nodes | {index}
+        self.moved[top.name] = _Moved(known.base, view, nodes)
+        steps = axes.as_steps(view)
+        if steps is not None:
+            self._linear(nodes, known.base, top, steps or (identity_of(len(view.shape), view.axis, _channels(view)),))
+
+    def _unmoved(self, tensor: gs.Tensor) -> _Moved | None:
+        shape = self.facts.shape(tensor)
+        layouts = self._layouts(tensor, self.table.spans.get(tensor.name, ()))
+        if shape is None or not layouts or layouts[0][0] != len(shape):
+            return None
+        return _Moved(tensor, axes.of(shape, layouts[0][1]), frozenset())
+
+    def _follow(self, index: int, source: gs.Tensor, top: gs.Tensor, term: Linear) -> None:
+        """A map that works on each position by itself, where the axes stand in another order: it is one more step of the view."""
+        known = self.moved.get(source.name)
+        if known is None or len(term.steps) != 1 or len(known.nodes) >= NODES:
+            return
+        step, view = term.steps[0], known.view
+        if not step.form.pointwise or step.form.rank != len(view.shape) or len(view.dims) != len(view.shape):
+            return
+        if [f.axis for f in view.dims[step.form.axis]] != [view.axis]:
+            return
+        others = [p for p in range(len(view.dims)) if p != step.form.axis]
+        at = [step.form.axis if a == view.axis else -1 for a in range(len(view.shape))]
+        for a in range(len(view.shape)):
+            if at[a] < 0:
+                wanted = [p for p in others if [f.axis for f in view.dims[p]] == ([a] if view.shape[a] != 1 else [])]
+                if not wanted:
+                    return
+                at[a] = wanted[0]
+                others.remove(wanted[0])
+        turned = replace(step, form=replace(step.form, axis=view.axis))
+        after = view.then(turned, at)
+        if after is not None:
+            self.moved[top.name] = _Moved(known.base, after, known.nodes | {index})
+
+    # -- sums --------------------------------------------------------------------------------------------------------------
+
+    def _sum(self, index: int, node: gs.Node, top: gs.Tensor, term: Sum) -> None:
+        options = [dict(self._branches(node.inputs[part.source])) for part in term.parts]
         spans: list[Span] = []
         told = False
         for name in options[0]:
@@ -117,16 +265,33 @@ class _Walk:
             nodes = frozenset[int]().union(*(b.nodes for b in branches)) | {index}
             if len(nodes) > NODES:
                 continue
-            root, top = branches[0].root, node.outputs[0]
-            parts = [(b.map, factor) for b, (_, factor) in zip(branches, term.parts, strict=True)]
-            whole = summed(parts, self._sizes(root, branches[0].map))
-            if isinstance(whole, Refused):
-                if not told:
-                    self.table.obstacles.append(Obstacle(node_label(node), whole))
+            whole = self._added(branches, term)
+            if not isinstance(whole, Refused):
+                spans.append(Span(branches[0].root, top, whole, nodes))
+            elif not told:
+                self.table.obstacles.append(Obstacle(node_label(node), whole))
                 told = True
-                continue
-            spans.append(Span(root, top, whole, nodes))
-        return sorted(spans, key=lambda s: len(s.nodes))
+        if spans:
+            unique = {node.inputs[part.source].name: node.inputs[part.source] for part in term.parts}
+            self.table.made[top.name] = Made(frozenset({index}), tuple(unique.values()))
+            self.table.spans[top.name] = tuple(sorted(spans, key=lambda s: len(s.nodes))[:LIMIT])
+
+    def _added(self, branches: Sequence[Span], term: Sum) -> AffineMap | Refused:
+        root = branches[0].root
+        sizes = self._sizes(root, branches[0].map.form)
+        parts: list[tuple[AffineMap, float]] = []
+        widest = max(b.map.form.c_out for b in branches)
+        for branch, part in zip(branches, term.parts, strict=True):
+            one: AffineMap | Refused = branch.map
+            if part.embed is not None:
+                one = composed(part.embed, branch.map, sizes)
+            elif branch.map.form.c_out == 1 < widest:  # broadcast over the channels
+                form = branch.map.form
+                one = composed(select(form.rank, form.axis, 1, [0] * widest), branch.map, sizes)
+            if isinstance(one, Refused):
+                return one
+            parts.append((one, part.factor))
+        return summed(parts, sizes)
 
     def _branches(self, tensor: gs.Tensor) -> Iterator[tuple[str, Span]]:
         """A summand as a map of its roots, and of itself."""
@@ -151,12 +316,20 @@ class _Walk:
         """Matrix products read channels from the last axis, everything else from axis 1."""
         return rank - 1 if any(n.op == "MatMul" for n in tensor.outputs) else 1
 
-    def _sizes(self, root: gs.Tensor, inner: AffineMap) -> Sizes:
-        n = len(inner.form.extent)
+    def _sizes(self, root: gs.Tensor, form: Form) -> Sizes:
         shape = self.facts.shape(root)
-        if shape is None or len(shape) != n + 2:
-            return (None,) * n
-        return tuple(d if isinstance(d, int) else None for d in shape[2:])
+        if shape is None or len(shape) != form.rank:
+            return (None,) * (form.rank - 2)
+        spatial = shape[2:] if form.axis == 1 else shape[1:-1]
+        return tuple(d if isinstance(d, int) else None for d in spatial)
+
+    def _label(self, nodes: frozenset[int]) -> str:
+        return node_label(self.model.graph.nodes[max(nodes)])
+
+
+def _channels(view: View) -> int:
+    channels = view.shape[view.axis]
+    return channels if isinstance(channels, int) else 0
 
 
 def leak(model: Model, span: Span, positions: dict[int, int]) -> Refused | None:

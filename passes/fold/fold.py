@@ -10,10 +10,11 @@ import onnx_graphsurgeon as gs
 from graphopt.analysis import Shapes
 from graphopt.analysis.affine import Obstacle
 from graphopt.model import Model, node_label
-from graphopt.ops.affine import Refused
-from graphopt.ops.affine.maps import sources
-from graphopt.passes.fold.choose import Choice, choose
-from graphopt.passes.fold.emit import KERNELS, replace, values_of
+from graphopt.ops.affine import Refused, sources
+from graphopt.ops.facts import static
+from graphopt.passes.fold.choose import Choice, Rules, choose
+from graphopt.passes.fold.emit import replace, values_of
+from graphopt.passes.fold.recipes import KERNELS
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
@@ -41,7 +42,7 @@ class Fold(Pass):
         provenance: dict[str, list[str]] = {}
         origins: dict[str, list[str]] = {}
         for _ in range(_ROUNDS):
-            plan = choose(ctx.analyses(model), ctx.input_shapes(), self.max_growth, ctx.target.fusions)
+            plan = choose(ctx.analyses(model), ctx.input_shapes(), Rules(self.max_growth, ctx.target.fusions))
             obstacles = plan.obstacles
             done = _apply(model, ctx, plan.choices, outcome, obstacles, provenance, origins)
             if not done:
@@ -71,20 +72,21 @@ def _apply(
     for choice in choices:
         span = choice.span
         last = model.graph.nodes[positions[span.top.name]]
-        values = values_of(span, shapes.dtype(span.top))
+        sizes = static((shapes.shape(span.root) or (None, None))[2:])
+        values = values_of(span, shapes.dtype(span.top), sizes)
         if isinstance(values, Refused):
             obstacles.append(Obstacle(node_label(last), values))
             continue
         kernels = [model.graph.nodes[i] for i in sorted(span.nodes) if model.graph.nodes[i].op in KERNELS]
         name = next((n.name for n in kernels if n.name), last.name)
         where, what = node_label(last), _describe(model, choice)  # before the tensor changes hands: it names the node
-        placed[id(last)] = replace(model, span, *values, name)
+        placed[id(last)] = replace(model, span, choice.recipe, values, name)
         given = sources(span.map)
         provenance[span.top.name] = list(dict.fromkeys(o for source in given for o in origins.get(source, [source])))
         origins.update(
             (t.name, provenance[span.top.name]) for n in placed[id(last)] for t in n.inputs if isinstance(t, gs.Constant)
         )
-        outcome.rewrites.append(Rewrite(where, what, max(choice.macs_before - choice.macs_after, 0)))
+        outcome.rewrites.append(Rewrite(where, what, max(choice.macs_before - choice.recipe.macs, 0)))
     if placed:
         model.splice(placed)
         model.sweep()

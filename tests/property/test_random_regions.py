@@ -1,7 +1,8 @@
 """Random affine regions: whatever fold takes, at any cost, must compute the same in float64.
 
-Topologies are sequences, sums with and without skips, and nestings of them, over convolutions of every stride, dilation, pad and
-grouping, batch norms, scales, shifts, pads and average pools, in one to three dimensions.
+Topologies are sequences, sums with and without skips, concatenations, and nestings of them, over convolutions of every stride,
+dilation, pad and grouping, transposed convolutions, batch norms, scales, shifts, pads, average pools, selections and strides,
+nearest resizing, and space and depth, in one to three dimensions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from graphopt.passes.fold import Fold
 from graphopt.pipeline import Context
 from tests.nets import Net, exact_outputs, feed_for
 
+STEPS = [*["conv"] * 6, "bn", "scale", "shift", "pad", "pool", "move", "move", "deconv", "nearest", "phases"]
+
 
 class Region:
     """Draws one random region."""
@@ -23,6 +26,7 @@ class Region:
         self.net = Net(seed, dtype=np.float64)
         self.rng = np.random.default_rng(seed + 10**6)
         self.dims = int(self.rng.choice([1, 2, 2, 2, 3]))
+        self.size = 10
 
     def proto(self) -> onnx.ModelProto:
         size = int(self.rng.integers(5, 11))
@@ -47,6 +51,10 @@ class Region:
             parts.append(y)
         if stride == 1 and self.rng.random() < 0.5:
             parts.append(x)
+        if self.rng.random() < 0.3:
+            total = self.net.op("Concat", *parts, axis=1)
+            self.net.widths[total] = width * len(parts)
+            return total
         total = parts[0]
         for part in parts[1:]:
             total = self.net.op(str(self.rng.choice(["Add", "Sub"])), total, part)
@@ -63,7 +71,18 @@ class Region:
 
     def step(self, x: str) -> str:
         net, rng, width = self.net, self.rng, self.net.widths[x]
-        kind = str(rng.choice(["conv", "conv", "conv", "bn", "scale", "shift", "pad", "pool"]))
+        kind = str(rng.choice(STEPS))
+        if kind == "move":
+            return self.move(x)
+        if kind == "deconv":
+            return self.deconv(x)
+        if kind == "nearest" and self.size < 40:
+            self.size *= 2
+            factors = [1.0, 1.0, *rng.integers(1, 3, self.dims).astype(float)]
+            mode = {"mode": "nearest", "coordinate_transformation_mode": str(rng.choice(["half_pixel", "tf_half_pixel_for_nn"]))}
+            return net.op("Resize", x, "", net.const(np.asarray(factors, np.float32), exact=True), nearest_mode="floor", **mode)
+        if kind == "phases" and self.dims == 2:
+            return self.phases(x)
         if kind == "bn":
             return net.bn(x)
         if kind in ("scale", "shift"):
@@ -84,6 +103,54 @@ class Region:
             bias=bool(rng.random() < 0.5), group=group, pads=[int(p) for p in rng.integers(0, 3, 2 * self.dims)],
             strides=[int(s) for s in rng.integers(1, 3, self.dims)], dilations=[int(d) for d in rng.integers(1, 3, self.dims)],
         )  # fmt: skip
+
+    def move(self, x: str) -> str:
+        """A selection of channels, or a part of the space."""
+        net, rng, width = self.net, self.rng, self.net.widths[x]
+        kind = str(rng.choice(["slice", "gather", "crop", "stride"]))
+        if kind == "gather":
+            index = rng.integers(0, width, int(rng.integers(1, 6)))
+            y = net.op("Gather", x, net.const(index), axis=1)
+            net.widths[y] = len(index)
+            return y
+        start, stop, axis, step = 0, 10**6, int(rng.integers(2, 2 + self.dims)), 1
+        if kind == "slice":
+            start, axis = int(rng.integers(0, width)), 1
+        elif kind == "crop":
+            start, stop = int(rng.integers(0, 2)), -int(rng.integers(1, 3))
+        else:
+            start, step = int(rng.integers(0, 2)), 2
+        y = net.op("Slice", x, *(net.const(np.asarray([v])) for v in (start, stop, axis, step)))
+        net.widths[y] = width - start if axis == 1 else width
+        return y
+
+    def deconv(self, x: str) -> str:
+        """A transposed convolution; small, since it grows."""
+        net, rng = self.net, self.rng
+        if self.size > 40:
+            return x
+        strides = [int(s) for s in rng.integers(1, 4, self.dims)]
+        self.size *= max(strides)
+        taps = [int(k) for k in rng.integers(1, 5, self.dims)]
+        pads = [int(rng.integers(0, k)) for k in [*taps, *taps]]
+        names = [x, net.const(net.random(net.widths[x], 3, *taps)), *([net.const(net.random(3))] if rng.random() < 0.5 else [])]
+        extra = [int(rng.integers(0, s)) for s in strides]
+        y = net.op("ConvTranspose", *names, strides=strides, pads=pads, output_padding=extra, kernel_shape=taps)
+        net.widths[y] = 3
+        return y
+
+    def phases(self, x: str) -> str:
+        """Space to depth, or channels and then depth to space."""
+        net, rng, width = self.net, self.rng, self.net.widths[x]
+        if rng.random() < 0.4:
+            y = net.op("SpaceToDepth", x, blocksize=2)
+            net.widths[y] = width * 4
+            return y
+        wide = net.conv(x, 8, (1,) * self.dims, bias=bool(rng.random() < 0.5))
+        self.size *= 2
+        y = net.op("DepthToSpace", wide, blocksize=2, mode=str(rng.choice(["DCR", "CRD"])))
+        net.widths[y] = 2
+        return y
 
 
 def check(seed: int) -> bool:
