@@ -38,20 +38,15 @@ from graphopt.ops.affine import (
     Sizes,
     Sum,
     Term,
-    Unbiased,
-    evaluate,
     identity_of,
 )  # fmt: skip
 from graphopt.ops.affine import views as axes
 from graphopt.ops.affine.form import interior
-from graphopt.ops.affine.maps import composed, select, summed
+from graphopt.ops.affine.maps import composed, select, summed, unbiased
 from graphopt.ops.affine.views import View
 
 LIMIT = 24
 NODES = 256
-
-_CANCELS = 16.0
-"""What is left of a bias counts as rounding up to so many units in the last place of what was taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,29 +179,24 @@ class _Walk:
         """``steps``, one after the other, of a map of ``root``."""
         whole = inner
         for step in steps:
-            if whole is None:
-                whole = step
-            else:
-                found = composed(step, whole, self._sizes(root, whole.form), self.approximate)
-                if isinstance(found, Refused):
-                    return found
-                whole = found
-            if step.cancels:
-                whole = self._settled(whole, step, top)
+            found = step if whole is None else self._composed(step, whole, root, top)
+            if isinstance(found, Refused):
+                return found
+            whole = found
         if whole is None:
             raise ValueError("a map of no steps")
         return whole
 
-    def _settled(self, whole: AffineMap, step: Leaf, top: gs.Tensor) -> AffineMap:
-        """Without its bias, if ``step`` took it away."""
-        form = whole.form
+    def _composed(self, step: Leaf, whole: AffineMap, root: gs.Tensor, top: gs.Tensor) -> AffineMap | Refused:
+        """``step`` after ``whole``; a bias that is nothing but rounding does not stand in its way."""
+        sizes = self._sizes(root, whole.form)
+        found = composed(step, whole, sizes, self.approximate)
         kind = self.facts.dtype(top)
-        if form.border or not form.biased or not kind:
-            return whole
+        if not step.form.padded or not whole.form.biased or not kind:
+            return found
         unit = 2.0**-7 if kind == onnx.TensorProto.BFLOAT16 else float(np.finfo(onnx.helper.tensor_dtype_to_np_dtype(kind)).eps)
-        rest = np.abs(np.asarray(evaluate(whole).bias)).max(initial=0.0)
-        taken = np.abs(np.asarray(step.build(np).bias)).max(initial=0.0)
-        return Unbiased(replace(form, biased=False, uneven=False), whole) if rest <= _CANCELS * unit * taken else whole
+        settled = unbiased(whole, unit)
+        return found if settled is None else composed(step, settled, sizes, self.approximate)
 
     # -- other axes --------------------------------------------------------------------------------------------------------
 
@@ -226,6 +216,14 @@ class _Walk:
         layouts = self._layouts(tensor, self.table.spans.get(tensor.name, ()))
         if shape is None or not layouts or layouts[0][0] != len(shape):
             return None
+        spans = self.table.spans.get(tensor.name, ())
+        padded = spans[0].map if spans else None
+        if isinstance(padded, Leaf) and padded.label == "pad" and tensor.name in self.table.made:
+            made, channels = self.table.made[tensor.name], padded.form.c_in
+            widths = tuple(w for a in padded.form.axes for w in (a.begin, a.end))
+            if min(widths) >= 0:
+                frame = axes.Frame(widths, ((0.0,) * channels,) * len(widths))
+                return _Moved(made.sources[0], axes.of(shape, 1, frame), made.nodes)
         return _Moved(tensor, axes.of(shape, layouts[0][1]), frozenset())
 
     def _follow(self, index: int, source: gs.Tensor, top: gs.Tensor, term: Linear) -> None:

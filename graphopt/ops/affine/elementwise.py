@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from graphopt.ops import attrs
 from graphopt.ops.affine.form import Refused
+from graphopt.ops.affine.frames import diagonal
 from graphopt.ops.affine.layout import layout
 from graphopt.ops.affine.maps import identity_of
-from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Part, Sum, Term, diagonal, float_node, is_float
+from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Part, Sum, Term, float_node, is_float
 from graphopt.ops.facts import Facts, Shape, constant_input, has_input
 
 

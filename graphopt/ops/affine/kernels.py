@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from graphopt.ops import attrs
 from graphopt.ops.affine.axis import PLAIN, Axis
 from graphopt.ops.affine.form import Form, Refused
-from graphopt.ops.affine.maps import Kernel, Leaf, identity_of
-from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, auto_pad, diagonal, float64, is_float
+from graphopt.ops.affine.frames import bordered, float64
+from graphopt.ops.affine.maps import Kernel, Leaf
+from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, auto_pad, is_float
 from graphopt.ops.facts import Facts, constant_input, has_input, positive, static
 
 
@@ -248,27 +248,6 @@ def pad(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if not math.isfinite(value):
         return Refused("pad-value", "padding with NaN or infinity")
     return Linear(0, bordered(shape[1], begin, end, np.full(shape[1], value), ()))
-
-
-def bordered(
-    channels: int, begin: Sequence[int], end: Sequence[int], value: NDArray[Any], sources: tuple[str, ...]
-) -> tuple[Leaf, ...]:
-    """A border of one value a channel. If the map before has that value as its bias, what is padded is its own continuation."""
-    unit = identity_of(len(begin) + 2, 1, channels)
-    axes = tuple(Axis(begin=p, end=q) if p or q else PLAIN for p, q in zip(begin, end, strict=True))
-    ring = Leaf(replace(unit.form, axes=axes, identity=unit.form.axes == axes), unit.build, label="pad")
-    if not np.any(value):
-        return (ring,)
-    ones = np.ones(channels)
-    down = diagonal(len(begin) + 2, 1, ones, -value, sources, "shift")
-    return replace(down, cancels=True), ring, diagonal(len(begin) + 2, 1, ones, value, sources, "shift")
-
-
-def cropped(channels: int, begin: Sequence[int], end: Sequence[int]) -> Leaf:
-    """Without what lies near the border."""
-    unit = identity_of(len(begin) + 2, 1, channels)
-    axes = tuple(Axis(begin=-p, end=-q) if p or q else PLAIN for p, q in zip(begin, end, strict=True))
-    return Leaf(replace(unit.form, axes=axes, identity=unit.form.axes == axes), unit.build, label="crop")
 
 
 # -- resizing ----------------------------------------------------------------------------------------------------------------

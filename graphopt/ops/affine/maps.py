@@ -21,6 +21,8 @@ import numpy as np
 from graphopt.ops.affine.axis import places
 from graphopt.ops.affine.form import Form, Refused, Sizes, add, compose, pointwise, selection
 
+_ULPS = 16.0
+
 Array = Any
 """An array of the namespace: numpy.ndarray, torch.Tensor."""
 
@@ -45,8 +47,6 @@ class Leaf:
     build: Callable[[Any], Kernel]
     sources: tuple[str, ...] = ()
     label: str = ""
-    cancels: bool = False
-    """Whether it takes away what should be the bias of the map before it (see ``rules.overwrite``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,39 @@ def evaluate(top: AffineMap, xp: Any = np, memo: dict[int, Kernel] | None = None
                 known = Kernel(inner.weight, xp.zeros((len(inner.bias),), dtype=xp.float64))
         memo[id(top)] = known
     return known
+
+
+def unbiased(whole: AffineMap, unit: float) -> AffineMap | None:
+    """``whole`` without its bias, if that is nothing but the rounding of the numbers that it comes from: at most ``_ULPS`` units in
+    the last place (``unit``) of the sum of the terms' magnitudes. Training code that pads with the bias writes x - b, padding, + b.
+    """
+    form = whole.form
+    if form.border or not form.biased:
+        return None
+    rest = np.abs(np.asarray(evaluate(whole).bias)).max(initial=0.0)
+    terms = np.abs(np.asarray(evaluate(_absolute(whole, {})).bias)).max(initial=0.0)
+    return Unbiased(replace(form, biased=False, uneven=False), whole) if rest <= _ULPS * unit * terms else None
+
+
+def _absolute(top: AffineMap, memo: dict[int, AffineMap]) -> AffineMap:
+    """The map with all numbers replaced by their magnitudes."""
+    known = memo.get(id(top))
+    if known is None:
+        match top:
+            case Leaf():
+                known = Leaf(top.form, lambda xp: _magnitudes(top.build(xp), xp))
+            case Compose():
+                known = Compose(top.form, _absolute(top.second, memo), _absolute(top.first, memo))
+            case SumOf():
+                known = SumOf(top.form, tuple((_absolute(p, memo), abs(factor)) for p, factor in top.parts))
+            case Unbiased():
+                known = Unbiased(top.form, _absolute(top.inner, memo))
+        memo[id(top)] = known
+    return known
+
+
+def _magnitudes(kernel: Kernel, xp: Any) -> Kernel:
+    return Kernel(xp.abs(kernel.weight), xp.abs(kernel.bias))
 
 
 # -- composition -------------------------------------------------------------------------------------------------------------

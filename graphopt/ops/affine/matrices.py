@@ -10,8 +10,9 @@ import onnx_graphsurgeon as gs
 from graphopt.ops import attrs
 from graphopt.ops.affine.axis import PLAIN
 from graphopt.ops.affine.form import Form, Refused
+from graphopt.ops.affine.frames import float64
 from graphopt.ops.affine.maps import Kernel, Leaf
-from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, float64, is_float
+from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, is_float
 from graphopt.ops.facts import Facts, constant_input, has_input
 
 

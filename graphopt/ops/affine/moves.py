@@ -14,7 +14,7 @@ from graphopt.ops import attrs
 from graphopt.ops.affine import views
 from graphopt.ops.affine.axis import PLAIN, Axis
 from graphopt.ops.affine.form import Form, Refused
-from graphopt.ops.affine.kernels import bordered, cropped
+from graphopt.ops.affine.frames import bordered
 from graphopt.ops.affine.layout import layout
 from graphopt.ops.affine.maps import Leaf, identity_of, select
 from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Move, Outputs, Part, Sum, Term, float_node, is_float
@@ -332,10 +332,5 @@ def _overwritten(view: views.View, axis: int, first: int, count: int, values: ND
     vector = np.broadcast_to(values.reshape(-1), (channels,)) if values.size in (1, channels) else None
     if vector is None:
         return None
-    pads = [count if a == at.index(axis) else 0 for a in range(2, len(view.shape))]
-    none = [0] * len(pads)
-    begin, end = (pads, none) if first == 0 else (none, pads)
-    changed: views.View | None = view
-    for step in (cropped(channels, begin, end), *bordered(channels, begin, end, vector, (source,))):
-        changed = changed.then(step, at) if changed is not None else None
-    return changed
+    side = 2 * (at.index(axis) - 2) + (0 if first == 0 else 1)
+    return view.overwritten(side, count, tuple(float(v) for v in vector), source)

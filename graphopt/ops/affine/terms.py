@@ -11,14 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from graphopt.ops import attrs
-from graphopt.ops.affine.form import Refused, pointwise
-from graphopt.ops.affine.maps import Kernel, Leaf
+from graphopt.ops.affine.form import Refused
+from graphopt.ops.affine.maps import Leaf
 from graphopt.ops.affine.views import View
 from graphopt.ops.facts import Facts
 
@@ -69,11 +68,6 @@ Term = Linear | Sum | Outputs | Move
 AffineRule = Callable[[gs.Node, Facts], Term | Refused | None]
 
 
-def float64(array: NDArray[Any], xp: Any) -> Any:
-    """``array`` in the namespace ``xp``."""
-    return xp.asarray(np.array(array, np.float64))
-
-
 def is_float(array: NDArray[Any]) -> bool:
     """Whether an array's elements are floating-point numbers."""
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
@@ -82,16 +76,6 @@ def is_float(array: NDArray[Any]) -> bool:
 def float_node(node: gs.Node, facts: Facts) -> bool:
     """Whether a node computes with floating-point numbers."""
     return facts.dtype(node.outputs[0]) in FLOATS or any(facts.dtype(t) in FLOATS for t in node.inputs)
-
-
-def diagonal(rank: int, axis: int, factor: NDArray[Any], shift: NDArray[Any], names: tuple[str, ...], label: str) -> Leaf:
-    """A scale and a shift for each channel."""
-    form = pointwise(rank, axis, factor.size, biased=bool(np.any(shift)))
-
-    def build(xp: Any) -> Kernel:
-        return Kernel(float64(factor, xp).reshape(-1, 1, *form.extent), float64(shift, xp))
-
-    return Leaf(form, build, names, label)
 
 
 def auto_pad(node: gs.Node) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 
 from graphopt.ops.affine.axis import PLAIN, Axis
 from graphopt.ops.affine.form import Form
+from graphopt.ops.affine.frames import bordered, cropped
 from graphopt.ops.affine.maps import Kernel, Leaf, select
 from graphopt.ops.facts import Dim, Shape
 
@@ -40,27 +41,69 @@ Factors = tuple[Factor, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """A border: ``widths`` of all spatial axes, begin and end in turn, and on each side one value for each channel."""
+
+    widths: tuple[int, ...]
+    values: tuple[tuple[float, ...], ...]
+    sources: tuple[str, ...] = ()
+
+    def leaves(self) -> tuple[Leaf, ...] | None:
+        """What it does to a map; None if the sides differ."""
+        used = [v for v, width in zip(self.values, self.widths, strict=True) if width]
+        if any(v != used[0] for v in used):
+            return None
+        value = np.asarray(self.values[0] if not used else used[0])
+        return bordered(value.size, self.widths[::2], self.widths[1::2], value, self.sources)
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """``steps`` of a base tensor, channels at ``axis``, in the axes ``dims``. ``shape``: of the base after the steps."""
+    """``steps`` of a base tensor, channels at ``axis``, in the axes ``dims``. ``shape``: of the base after the steps, and after the
+    ``frame`` that follows them.
+    """
 
     shape: Shape
     axis: int
     dims: tuple[Factors, ...]
     steps: tuple[Leaf, ...] = ()
+    frame: Frame | None = None
+
+    def maps(self) -> tuple[Leaf, ...] | None:
+        """All that is done to the base before its axes are changed."""
+        border = () if self.frame is None else self.frame.leaves()
+        return None if border is None else (*self.steps, *border)
+
+    def overwritten(self, side: int, width: int, values: tuple[float, ...], source: str) -> View | None:
+        """With the border on one side written over: what was there does not matter."""
+        channels, rank = len(values), len(self.shape)
+        known = self.frame or Frame((0,) * (2 * rank - 4), ((0.0,) * channels,) * (2 * rank - 4))
+        maps = self.steps
+        if known.widths[side] not in (0, width):
+            return None
+        if known.widths[side] == 0:
+            if any(known.widths):
+                return None
+            cut = [width if i == side else 0 for i in range(2 * rank - 4)]
+            maps = (*maps, cropped(channels, cut[::2], cut[1::2]))
+        widths = tuple(width if i == side else w for i, w in enumerate(known.widths))
+        new = tuple(values if i == side else v for i, v in enumerate(known.values))
+        return replace(self, steps=maps, frame=Frame(widths, new, (*known.sources, source)))
 
     def then(self, step: Leaf, at: Sequence[int]) -> View | None:
         """One more step, a map of the base; ``at``: where the view has the base's axes. None unless those are whole axes."""
-        if len(at) != len(self.shape) or any(self.dims[p] != _whole(a, self.shape[a]) for a, p in enumerate(at)):
+        maps = self.maps()
+        if maps is None or len(at) != len(self.shape) or any(self.dims[p] != _whole(a, self.shape[a]) for a, p in enumerate(at)):
             return None
         shape = list(self.shape)
         shape[self.axis] = step.form.c_out
         dims = tuple(_whole(at.index(p), shape[at.index(p)]) if p in at else d for p, d in enumerate(self.dims))
-        return replace(self, shape=tuple(shape), dims=dims, steps=(*self.steps, step))
+        return replace(self, shape=tuple(shape), dims=dims, steps=(*maps, step), frame=None)
 
 
-def of(shape: Shape, axis: int) -> View:
-    """A tensor as itself."""
-    return View(shape, axis, tuple(_whole(i, d) for i, d in enumerate(shape)))
+def of(shape: Shape, axis: int, frame: Frame | None = None) -> View:
+    """A tensor as itself, or, with a ``frame``, as another one with a border."""
+    return View(shape, axis, tuple(_whole(i, d) for i, d in enumerate(shape)), (), frame)
 
 
 def _whole(axis: int, size: Dim) -> Factors:
@@ -217,7 +260,8 @@ def as_steps(view: View) -> tuple[Leaf, ...] | None:
         steps.append(select(rank, axis, wide, index))
     if math.prod(blocks) > 1:
         steps.append(depth_to_space(len(index) // math.prod(blocks), blocks))
-    return (*view.steps, *steps)
+    maps = view.maps()
+    return None if maps is None else (*maps, *steps)
 
 
 def _spatial(view: View, spatial: list[int]) -> tuple[list[Factor | None] | None, list[Factors]]:
