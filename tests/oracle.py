@@ -50,7 +50,9 @@ def run(nodes: Iterable[NodeProto], values: dict[str, Array], opset: int) -> Non
     for node in nodes:
         inputs = [values[name] if name else None for name in node.input]
         rule = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        results = _reference(node, inputs, opset) if rule is None else rule({a.name: _attribute(a) for a in node.attribute}, *inputs)
+        results = (
+            _reference(node, inputs, opset) if rule is None else rule({a.name: _attribute(a) for a in node.attribute}, *inputs)
+        )
         for name, result in zip(node.output, results if isinstance(results, (list, tuple)) else [results], strict=False):
             values[name] = wide(np.asarray(result))
 
@@ -83,8 +85,9 @@ def _pads(attrs: Attrs, sizes: Sequence[int], extent: Sequence[int], strides: Se
 def _taps(kernel: Sequence[int], dilations: Sequence[int], strides: Sequence[int], outputs: Sequence[int]) -> Any:
     """Each tap of a kernel, with the slice of its padded input that it meets."""
     for tap in itertools.product(*map(range, kernel)):
-        yield tap, tuple(
-            slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, s, o in zip(tap, dilations, strides, outputs, strict=True)
+        yield (
+            tap,
+            tuple(slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, s, o in zip(tap, dilations, strides, outputs, strict=True)),
         )
 
 
@@ -121,7 +124,9 @@ def conv_transpose(attrs: Attrs, x: Array, w: Array, b: Array | None = None) -> 
     return y if b is None else y + b.reshape(-1, *[1] * n)
 
 
-def _transposed_pads(attrs: Attrs, full: Sequence[int], sizes: Sequence[int], strides: Sequence[int]) -> tuple[list[int], list[int]]:
+def _transposed_pads(
+    attrs: Attrs, full: Sequence[int], sizes: Sequence[int], strides: Sequence[int]
+) -> tuple[list[int], list[int]]:
     n, auto, shape = len(full), attrs.get("auto_pad", "NOTSET"), attrs.get("output_shape")
     if shape is None and not auto.startswith("SAME"):
         pads = list(attrs.get("pads", [0] * (2 * n))) if auto == "NOTSET" else [0] * (2 * n)

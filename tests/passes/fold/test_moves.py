@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.nets import Net, feed_for, ops_of
-from tests.passes.fold.blocks import MOVED, Build, deconv, ints, nearest, shuffled, sliced, upscaled, x
+from tests.passes.fold.moved import MOVED, Build, deconv, ints, nearest, shuffled, sliced, upscaled, x
 from tests.passes.fold.test_fold import error, fold
 
 

@@ -1,7 +1,7 @@
 """Re-parametrization blocks in torch, written from the definitions in their papers, in their training form.
 
-The operators of each one's deployed form are in ``DEPLOYED``, in the package. Widths are small. Blocks that pad with a bias do it as
-training code does, by writing the border of a padded tensor.
+The operators of each one's deployed form are in ``DEPLOYED``, in the package. Widths are small. Blocks that pad with a bias do it
+as training code does, by writing the border of a padded tensor.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (torch's own habit)
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -115,7 +115,10 @@ def dbb(c_in: int = 4, c_out: int = 6, by_writing: bool = True) -> nn.Sequential
             conv_bn(c_in, c_out, 1),
             nn.Sequential(IdentityBased(c_in), PaddedBatchNorm(c_in, 1, by_writing), *conv_bn(c_in, c_out, 3)),
             nn.Sequential(
-                nn.Conv2d(c_in, c_out, 1, bias=False), PaddedBatchNorm(c_out, 1, by_writing), nn.AvgPool2d(3, 1), nn.BatchNorm2d(c_out)
+                nn.Conv2d(c_in, c_out, 1, bias=False),
+                PaddedBatchNorm(c_out, 1, by_writing),
+                nn.AvgPool2d(3, 1),
+                nn.BatchNorm2d(c_out),
             ),
             conv_bn(c_in, c_out, (1, 3), (0, 1)),
             conv_bn(c_in, c_out, (3, 1), (1, 0)),
@@ -185,7 +188,7 @@ class LinearBlock(nn.Module):
 
 
 class Sesr(nn.Module):
-    """Bhardwaj et al. 2022, "Collapsible linear blocks for super-efficient super resolution", on one channel, two times as large."""
+    """Bhardwaj et al. 2022, "Collapsible linear blocks for super-efficient super resolution": one channel, twice the size."""
 
     def __init__(self, width: int = 4, blocks: int = 2) -> None:
         super().__init__()
@@ -240,10 +243,10 @@ class RepMixer(nn.Module):
 
 
 class Orepa(nn.Module):
-    """Hu et al. 2022, "Online convolutional re-parameterization": the branches are added as weights, then one convolution, one norm.
+    """Hu et al. 2022, "Online convolutional re-parameterization": branches are added as weights; one convolution, one norm.
 
-    The branches: kxk, 1x1, 1x1 then average pooling, a prior of fixed cosine filters, 1x1 then kxk, depthwise then pointwise, each with
-    a scale of its own for every output channel.
+    The branches: kxk, 1x1, 1x1 then average pooling, a prior of fixed cosine filters, 1x1 then kxk, depthwise then pointwise,
+    each with a scale of its own for every output channel.
     """
 
     def __init__(self, c_in: int = 4, c_out: int = 6, wide: int = 8, kernel: int = 3) -> None:
