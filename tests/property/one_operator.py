@@ -35,6 +35,7 @@ AFFINE = KERNELS | {
 BATCH = 2_000_000
 """Elements of a tensor up to which impulses are run together."""
 TOLERANCE = 1e-9
+DEPTH = 3
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,17 @@ def missed(proto: onnx.ModelProto, feed: Mapping[str, Array], dynamic: bool) -> 
     counted: list[set[int]] = []
     for root, top, inside in regions(proto, constants):
         region = [nodes[i] for i in inside]
-        if all(n.op_type in AFFINE for n in region) and any(n.op_type in KERNELS for n in region):
+        if not any(m <= set(inside) for m in counted):
             given = {k: v for k, v in values.items() if k in constants}
             fewest = fewest_operators(region, root, top, values, given, oracle.opset_of(proto), dynamic)
-            if fewest is not None and fewest < len(region) and not any(m <= set(inside) for m in counted):
+            if fewest is not None and fewest < len(region):
                 found.append(Missed(tuple(n.op_type for n in region), fewest))
                 counted.append(set(inside))
     return found
 
 
 def regions(proto: onnx.ModelProto, constants: set[str]) -> Iterator[tuple[str, str, list[int]]]:
-    """For each tensor, the smallest region of two nodes or more that it is the only way out of, with the only way in."""
+    """For each tensor, the smallest ``DEPTH`` affine regions with a kernel of which it is the only way out, with one way in."""
     flow: nx.DiGraph[str] = nx.DiGraph()
     readers: dict[str, set[int]] = {o.name: {-1} for o in proto.graph.output}
     for index, node in enumerate(proto.graph.node):
@@ -81,15 +82,17 @@ def regions(proto: onnx.ModelProto, constants: set[str]) -> Iterator[tuple[str, 
     makers = {out: i for i, node in enumerate(proto.graph.node) for out in node.output}
     above = nx.immediate_dominators(flow, "") if "" in flow else {}
     for top in makers:
-        root = above.get(top, "")
-        while root:
+        root, count = above.get(top, ""), 0
+        while root and count < DEPTH:
             between = (nx.descendants(flow, root) & nx.ancestors(flow, top)) | {top}
             inside = sorted({makers[t] for t in between})
-            made = [o for i in inside for o in proto.graph.node[i].output if o != top]
-            if len(inside) > 1:
-                if all(readers.get(t, set()) <= set(inside) for t in made):
-                    yield root, top, inside
+            kinds = {proto.graph.node[i].op_type for i in inside}
+            if not kinds <= AFFINE:
                 break
+            made = {o for i in inside for o in proto.graph.node[i].output} - {top}
+            if len(inside) > 1 and kinds & KERNELS and all(readers.get(t, set()) <= set(inside) for t in made):
+                count += 1
+                yield root, top, inside
             root = above.get(root, "") if above.get(root) != root else ""
 
 
@@ -192,16 +195,19 @@ class _Probe:
                 return None
             reach.append(kernel)
             levels.append(level[:, 0])
-        if any(o % u for o, u in zip(self.outputs, up, strict=True)) or len(set(up)) > 1 or len(up) != 2:
-            shuffled = max(up) == 1
-        else:
-            shuffled = True
+        if (
+            any(n.op_type == "ConvTranspose" for n in self.region)
+            and max(down) == 1
+            and np.ptp(levels, axis=0).max() <= TOLERANCE * scale
+        ):
+            return 1
         low, high = np.min([a for a, _ in reach], axis=0), np.max([b for _, b in reach], axis=0)
-        if shuffled and self._placeable(low, high, up, down):
-            transposed = any(n.op_type == "ConvTranspose" for n in self.region)
-            alike = max(down) == 1 and np.ptp(levels, axis=0).max() <= TOLERANCE * scale
-            return 1 if max(up) == 1 or (transposed and alike) else 2
-        return None
+        if not self._placeable(low, high, up, down):
+            return None
+        if max(up) == 1:
+            return 1
+        shuffled = len(up) == 2 and len(set(up)) == 1 and not any(o % u for o, u in zip(self.outputs, up, strict=True))
+        return 2 if shuffled else None
 
     def _kernel(self, phase: Sequence[int], up: Sequence[int], down: Sequence[int], tolerance: float) -> tuple[Array, Array] | None:
         """First and last offset x - S y of the kernel of one phase; None if the Jacobian depends on more than that."""
