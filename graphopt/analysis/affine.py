@@ -49,6 +49,11 @@ LIMIT = 24
 NODES = 256
 
 
+_ROOTS = Refused(
+    "different-roots", "the summands come from different tensors: one convolution would have to read them side by side"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """``top`` is ``map`` of ``root``; ``nodes`` are the positions of the operators between them in ``graph.nodes``."""
@@ -269,6 +274,9 @@ class _Walk:
             elif not told:
                 self.table.obstacles.append(Obstacle(node_label(node), whole))
                 told = True
+        mixing = any(s and not s[0].map.form.diagonal for s in (self.table.spans.get(t.name, ()) for t in node.inputs))
+        if not spans and not told and mixing and all(part.embed is None for part in term.parts):
+            self.table.obstacles.append(Obstacle(node_label(node), _ROOTS))
         if spans:
             unique = {node.inputs[part.source].name: node.inputs[part.source] for part in term.parts}
             self.table.made[top.name] = Made(frozenset({index}), tuple(unique.values()))

@@ -26,6 +26,7 @@ from graphopt.analysis.shapes import InputShapes
 from graphopt.model import node_label
 from graphopt.ops.affine import Refused
 from graphopt.ops.facts import elements, static
+from graphopt.passes.fold.part import parts
 from graphopt.passes.fold.recipes import KERNELS, Recipe, recipes, weigh
 
 
@@ -106,7 +107,20 @@ class _Chooser:
                     taken |= choice.span.nodes
                     self.found.choices.append(choice)
                 covered |= best.kept
+        self._part(taken)
         return self.found
+
+    def _part(self, taken: set[int]) -> None:
+        """Kernels of which several selections read parts, where nothing else was done to them."""
+        found, obstacles = parts(self.model, self.table, self._root_shape, self._cost)
+        self.found.obstacles += obstacles
+        for group in found:
+            nodes = frozenset[int]().union(*(span.nodes for span, _ in group))
+            if nodes & (taken | self.fused):
+                continue
+            taken |= nodes
+            share = self._macs_before(nodes) // len(group)
+            self.found.choices += [Choice(span, recipe, share) for span, recipe in group]
 
     def _best(self, top: gs.Tensor, root: gs.Tensor) -> _Best:
         if top is root:

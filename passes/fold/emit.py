@@ -43,7 +43,7 @@ class Values:
 def values_of(span: Span, elem_type: int, sizes: tuple[int, ...] | None) -> Values | Refused:
     """The values of a span's map. ``sizes``: the spatial sizes of its root, where they are known."""
     if not elem_type:
-        return Refused("unknown-type", "the element type is not known")
+        return Refused("unknown-size", "its element type is not known")
     form = span.map.form
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     with np.errstate(all="ignore"):

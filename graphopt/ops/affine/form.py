@@ -174,7 +174,7 @@ def interior(second: Form, first: Form) -> Form | Refused:
     if (second.rank, second.axis) != (first.rank, first.axis):
         return Refused("layout", "the two maps take their channels from different axes")
     if second.c_in != first.c_out:
-        return Refused("channels", f"{first.c_out} channels meet a map of {second.c_in}")
+        return Refused("layout", f"{first.c_out} channels meet a map of {second.c_in}")
     axes: list[Axis] = []
     for late, early in zip(second.axes, first.axes, strict=True):
         axis = follow(late, early)
@@ -262,7 +262,7 @@ def add(forms: Sequence[Form], sizes: Sizes) -> Form | Refused:
     if any((f.rank, f.axis, f.c_in) != (lead.rank, lead.axis, lead.c_in) for f in forms):
         return Refused("layout", "the branches take their channels from different axes")
     if any(f.c_out != lead.c_out for f in forms):
-        return Refused("broadcast", "the branches have different numbers of channels")
+        return Refused("sizes", "the branches have different numbers of channels")
     axes: list[Axis] = []
     for i, size in enumerate(sizes):
         axis = _add_axis([f.axes[i] for f in forms], size)

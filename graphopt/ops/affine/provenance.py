@@ -12,9 +12,9 @@ LONG = 2000
 """Characters after which a formula is cut."""
 
 
-def sources(top: AffineMap) -> tuple[str, ...]:
-    """The tensors that a map's values come from, each once, in order."""
-    found: dict[str, None] = {}
+def leaves(top: AffineMap) -> list[Leaf]:
+    """The leaves of a map, each once, in order."""
+    found: list[Leaf] = []
     seen: set[int] = set()
     stack: list[AffineMap] = [top]
     while stack:
@@ -24,14 +24,19 @@ def sources(top: AffineMap) -> tuple[str, ...]:
         seen.add(id(one))
         match one:
             case Leaf():
-                found.update(dict.fromkeys(one.sources))
+                found.append(one)
             case Compose():
                 stack += [one.second, one.first]
             case SumOf():
                 stack.extend(part for part, _ in reversed(one.parts))
             case Unbiased():
                 stack.append(one.inner)
-    return tuple(found)
+    return found
+
+
+def sources(top: AffineMap) -> tuple[str, ...]:
+    """The tensors that a map's values come from, each once, in order."""
+    return tuple(dict.fromkeys(name for leaf in leaves(top) for name in leaf.sources))
 
 
 def formula(top: AffineMap) -> str:
