@@ -35,6 +35,7 @@ from graphopt.ops.affine import (
     Move,
     Outputs,
     Refused,
+    Relaid,
     Sizes,
     Sum,
     Term,
@@ -45,6 +46,7 @@ from graphopt.ops.affine.form import interior
 from graphopt.ops.affine.maps import composed, select, summed, unbiased
 from graphopt.ops.affine.views import View
 
+_AXES_ONLY = frozenset({"Transpose", "Flatten", "Squeeze", "Unsqueeze"})
 LIMIT = 24
 NODES = 256
 
@@ -56,12 +58,15 @@ _ROOTS = Refused(
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """``top`` is ``map`` of ``root``; ``nodes`` are the positions of the operators between them in ``graph.nodes``."""
+    """``top`` is ``map`` of ``root``; ``nodes`` are the positions of the operators between them in ``graph.nodes``, and ``moves``
+    of those that must be done to the root first: they put its other axes where the map has them.
+    """
 
     root: gs.Tensor
     top: gs.Tensor
     map: AffineMap
     nodes: frozenset[int]
+    moves: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +114,14 @@ class Affine(Analysis[AffineTable]):
 
 @dataclass(frozen=True, slots=True)
 class _Moved:
-    """A tensor as a view of ``base``, by the operators ``nodes``."""
+    """A tensor as a view of ``base``, by the operators ``nodes``. ``replay``: these in their order, if they do the same to a tensor
+    of other channels, which are the last axis throughout.
+    """
 
     base: gs.Tensor
     view: View
     nodes: frozenset[int]
+    replay: tuple[int, ...] | None = None
 
 
 class _Walk:
@@ -168,7 +176,7 @@ class _Walk:
                 continue
             whole = self._chain(steps, inner.map, inner.root, top)
             if not isinstance(whole, Refused):
-                spans.append(Span(inner.root, top, whole, inner.nodes | own))
+                spans.append(Span(inner.root, top, whole, inner.nodes | own, inner.moves))
             elif number == 0:
                 refused = whole
                 would = interior(steps[-1].form, inner.map.form) if len(steps) == 1 else whole
@@ -210,11 +218,40 @@ class _Walk:
         view = term.change(known.view) if known is not None else None
         if known is None or view is None or len(known.nodes) >= NODES:
             return
-        nodes = known.nodes | {index}
-        self.moved[top.name] = _Moved(known.base, view, nodes)
+        nodes, place = known.nodes | {index}, len(view.dims) - 1
+        alone = len(view.dims) > 1 and view.channels_at(place) is not None and self._repeatable(index)
+        moved = _Moved(known.base, view, nodes, (*known.replay, index) if known.replay is not None and alone else None)
+        self.moved[top.name] = moved
         steps = axes.as_steps(view)
         if steps is not None:
             self._linear(nodes, known.base, top, steps or (identity_of(len(view.shape), view.axis, _channels(view)),))
+        elif moved.replay is not None and not view.steps and view.frame is None:
+            self._relay(moved, top, place)
+
+    def _repeatable(self, index: int) -> bool:
+        """Whether an operator that moves axes can do the same to other channels."""
+        node = self.model.graph.nodes[index]
+        if node.op == "Reshape":
+            return len(node.inputs) > 1 and self.facts.value(node.inputs[1]) is not None
+        return node.op in _AXES_ONLY
+
+    def _relay(self, moved: _Moved, top: gs.Tensor, place: int) -> None:
+        """Maps that work on each position by itself do so whatever the other axes are: what moves them can also come first."""
+        axis, rank = moved.view.channels_at(place), len(moved.view.dims)
+        channels = moved.view.shape[axis] if axis is not None else None
+        if axis is None or not isinstance(channels, int) or moved.replay is None:
+            return
+        here = identity_of(len(moved.view.shape), axis, channels)
+        before = [Span(moved.base, moved.base, here, frozenset()), *self.table.spans.get(moved.base.name, ())]
+        unit = identity_of(rank, place, 1).form
+        spans: list[Span] = []
+        for inner in before:
+            form = inner.map.form
+            if form.pointwise and form.axis == axis and len(inner.nodes) + len(moved.nodes) <= NODES:
+                whole = Relaid(replace(form, axis=place, axes=unit.axes), inner.map)
+                spans.append(Span(inner.root, top, whole, inner.nodes | moved.nodes, (*inner.moves, *moved.replay)))
+        self.table.made[top.name] = Made(moved.nodes, (moved.base,))
+        self.table.spans[top.name] = tuple(spans[:LIMIT])
 
     def _unmoved(self, tensor: gs.Tensor) -> _Moved | None:
         shape = self.facts.shape(tensor)
@@ -229,29 +266,15 @@ class _Walk:
             if min(widths) >= 0:
                 frame = axes.Frame(widths, ((0.0,) * channels,) * len(widths))
                 return _Moved(made.sources[0], axes.of(shape, 1, frame), made.nodes)
-        return _Moved(tensor, axes.of(shape, layouts[0][1]), frozenset())
+        return _Moved(tensor, axes.of(shape, layouts[0][1]), frozenset(), ())
 
     def _follow(self, index: int, source: gs.Tensor, top: gs.Tensor, term: Linear) -> None:
         """A map that works on each position by itself, where the axes stand in another order: it is one more step of the view."""
         known = self.moved.get(source.name)
         if known is None or len(term.steps) != 1 or len(known.nodes) >= NODES:
             return
-        step, view = term.steps[0], known.view
-        if not step.form.pointwise or step.form.rank != len(view.shape) or len(view.dims) != len(view.shape):
-            return
-        if [f.axis for f in view.dims[step.form.axis]] != [view.axis]:
-            return
-        others = [p for p in range(len(view.dims)) if p != step.form.axis]
-        at = [step.form.axis if a == view.axis else -1 for a in range(len(view.shape))]
-        for a in range(len(view.shape)):
-            if at[a] < 0:
-                wanted = [p for p in others if [f.axis for f in view.dims[p]] == ([a] if view.shape[a] != 1 else [])]
-                if not wanted:
-                    return
-                at[a] = wanted[0]
-                others.remove(wanted[0])
-        turned = replace(step, form=replace(step.form, axis=view.axis))
-        after = view.then(turned, at)
+        step = term.steps[0]
+        after = known.view.then(step, step.form.axis) if step.form.pointwise else None
         if after is not None:
             self.moved[top.name] = _Moved(known.base, after, known.nodes | {index})
 
@@ -266,11 +289,12 @@ class _Walk:
                 continue
             branches = [o[name] for o in options]
             nodes = frozenset[int]().union(*(b.nodes for b in branches)) | {index}
-            if len(nodes) > NODES:
+            moves = {b.moves for b in branches}
+            if len(nodes) > NODES or len(moves) > 1:
                 continue
             whole = self._added(branches, term)
             if not isinstance(whole, Refused):
-                spans.append(Span(branches[0].root, top, whole, nodes))
+                spans.append(Span(branches[0].root, top, whole, nodes, moves.pop()))
             elif not told:
                 self.table.obstacles.append(Obstacle(node_label(node), whole))
                 told = True

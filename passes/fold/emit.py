@@ -76,6 +76,8 @@ def _whole(form: Form, weight: Array) -> Array:
 def replace(model: Model, span: Span, recipe: Recipe, values: Values, name: str) -> list[gs.Node]:
     """The nodes that compute ``span.top`` from ``span.root``; they take over the tensor, the old ones become dead."""
     writer = _Writer(model, span, values, name)
+    for index in span.moves:
+        writer.move(model.graph.nodes[index])
     match recipe.way:
         case "scale":
             writer.scale()
@@ -94,6 +96,7 @@ class _Writer:
     def __init__(self, model: Model, span: Span, values: Values, name: str) -> None:
         self.model = model
         self.span = span
+        self.root: gs.Tensor = span.root
         self.form = span.map.form
         self.values = values
         self.name = name
@@ -110,13 +113,24 @@ class _Writer:
     def _constant(self, hint: str, array: Array) -> gs.Tensor:
         return self.model.constant(f"{self.span.top.name}.{hint}", array)
 
+    def move(self, node: gs.Node) -> None:
+        """The same to the root's other axes; its channels are the last axis."""
+        rest = list(node.inputs)[1:]
+        given = self.model.value(rest[0]) if node.op == "Reshape" else None
+        if given is not None and given[-1] > 0:
+            rest = [self._constant("shape", np.asarray([*given[:-1], self.form.c_in], np.int64))]
+        output = self._middle("moved")
+        name = self.model.fresh(node.name) if node.name else ""
+        self.nodes.append(self.model.make(node.op, [self.root, *rest], [output], dict(node.attrs), name=name))
+        self.root = output
+
     # -- convolutions ------------------------------------------------------------------------------------------------------
 
     def convolution(self, way: str) -> None:
         """Slice, AveragePool, Conv, DepthToSpace or Resize, Add: as many of them as the map needs."""
         form, top = self.form, self.span.top
         weight, bias, axes = self.values.weight, self.values.bias, form.axes
-        source = self.span.root
+        source = self.root
         if form.rows is None and form.cols is not None:
             source = self._slice(source, *form.cols)
         if way == "pool":
@@ -217,7 +231,7 @@ class _Writer:
 
     def matrix(self) -> None:
         """Gemm for matrices, MatMul (and Add) for tensors of more axes, or where Gemm demands a bias and there is none."""
-        form, root, top = self.form, self.span.root, self.span.top
+        form, root, top = self.form, self.root, self.span.top
         weight, bias = self.values.weight.reshape(form.c_out, -1), self.values.bias
         if form.cols is not None and form.rows is None:
             full = np.zeros((form.c_out, form.c_in), weight.dtype)

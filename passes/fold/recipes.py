@@ -57,7 +57,9 @@ def recipes(model: Model, span: Span, shape: tuple[int, ...] | None) -> list[Rec
     if not any(model.graph.nodes[i].op in KERNELS for i in span.nodes):
         return _without_kernel(model, span, shape)
     if form.axis != 1 or form.rank == 2:
-        return [] if form.border or any(a != PLAIN for a in form.axes) else [_matrix(form, shape)]
+        return [] if form.border or any(a != PLAIN for a in form.axes) else [_matrix(form, shape, len(span.moves))]
+    if span.moves:
+        return []
     found = [_conv(model, form, shape), _repeat(model, form, shape), _pool(form, shape)]
     if any(model.graph.nodes[i].op == "ConvTranspose" for i in span.nodes):
         found.append(_transpose(form, shape))
@@ -66,9 +68,9 @@ def recipes(model: Model, span: Span, shape: tuple[int, ...] | None) -> list[Rec
 
 def _without_kernel(model: Model, span: Span, shape: tuple[int, ...] | None) -> list[Recipe]:
     form = span.map.form
-    size = _outputs(form, shape)
-    if form.border or form.identity:
+    if form.border or form.identity or span.moves:
         return []
+    size = _outputs(form, shape)
     if form.diagonal and model.opset >= _BROADCASTING:
         both = form.biased and bool(np.any(np.asarray(evaluate(span.map).weight) != 1))
         count = 2 if both else 1
@@ -78,11 +80,12 @@ def _without_kernel(model: Model, span: Span, shape: tuple[int, ...] | None) -> 
     return []
 
 
-def _matrix(form: Form, shape: tuple[int, ...] | None) -> Recipe:
-    positions = 0 if shape is None else math.prod(shape) // max(shape[form.axis], 1)
+def _matrix(form: Form, shape: tuple[int, ...] | None, moves: int) -> Recipe:
+    positions = 0 if shape is None else math.prod(shape) // max(form.c_in, 1)
     count = 2 if form.biased and form.axis != 1 else 1
     size = form.c_out * form.c_in
-    return Recipe("matrix", count, positions * size, count * positions * form.c_out, size + form.c_out * form.biased)
+    written = positions * (count * form.c_out + moves * form.c_in)
+    return Recipe("matrix", count + moves, positions * size, written, size + form.c_out * form.biased)
 
 
 def dense(form: Form) -> bool:

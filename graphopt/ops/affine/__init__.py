@@ -8,11 +8,11 @@ what Reshape and Transpose do to axes.
 
 from graphopt.ops.affine.axis import PLAIN, Axis
 from graphopt.ops.affine.form import Form, Refused, Sizes
-from graphopt.ops.affine.maps import AffineMap, Compose, Kernel, Leaf, SumOf, Unbiased, evaluate, identity_of
+from graphopt.ops.affine.maps import AffineMap, Compose, Kernel, Leaf, Relaid, SumOf, Unbiased, evaluate, identity_of
 from graphopt.ops.affine.provenance import formula, leaves, sources
 from graphopt.ops.affine.terms import AffineRule, Linear, Move, Outputs, Part, Sum, Term
 
 __all__ = [
     "PLAIN", "AffineMap", "AffineRule", "Axis", "Compose", "Form", "Kernel", "Leaf", "Linear", "Move", "Outputs", "Part", "Refused",
-    "Sizes", "Sum", "SumOf", "Term", "Unbiased", "evaluate", "formula", "identity_of", "leaves", "sources",
+    "Relaid", "Sizes", "Sum", "SumOf", "Term", "Unbiased", "evaluate", "formula", "identity_of", "leaves", "sources",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.ops.affine.form import Form
-from graphopt.ops.affine.maps import AffineMap, Compose, Kernel, Leaf, SumOf, Unbiased, evaluate
+from graphopt.ops.affine.maps import AffineMap, Compose, Kernel, Leaf, Relaid, SumOf, Unbiased, evaluate
 
 Array = NDArray[Any]
 
@@ -83,6 +83,8 @@ def _constant(top: AffineMap, sizes: tuple[int, ...], kernels: dict[int, Kernel]
             )
         case Unbiased():
             known = _spread(top.form, np.zeros(top.form.c_out * top.form.block), sizes)
+        case Relaid():
+            known = _constant(top.inner, sizes, kernels, memo)
     memo[id(top)] = known
     return known
 

@@ -74,7 +74,15 @@ class Unbiased:
     inner: AffineMap
 
 
-AffineMap = Leaf | Compose | SumOf | Unbiased
+@dataclass(frozen=True, slots=True)
+class Relaid:
+    """A map that works on each position by itself, for tensors of other axes."""
+
+    form: Form
+    inner: AffineMap
+
+
+AffineMap = Leaf | Compose | SumOf | Unbiased | Relaid
 
 
 def identity_of(rank: int, axis: int, channels: int) -> Leaf:
@@ -101,6 +109,21 @@ def select(rank: int, axis: int, channels: int, index: Sequence[int]) -> Leaf:
         return Kernel(weight, xp.zeros((form.c_out,), dtype=xp.float64))
 
     return Leaf(form, build, label="select")
+
+
+def relaid(step: Leaf, rank: int, axis: int) -> Leaf:
+    """A step that works on each position by itself, for tensors of ``rank`` with their channels at ``axis``."""
+    form = replace(step.form, axis=axis, axes=pointwise(rank, axis, 1, biased=False).axes)
+
+    def build(xp: Any) -> Kernel:
+        kernel = step.build(xp)
+        return Kernel(_reshaped(kernel.weight, form), kernel.bias)
+
+    return replace(step, form=form, build=build)
+
+
+def _reshaped(weight: Array, form: Form) -> Array:
+    return weight.reshape(*weight.shape[:2], *form.extent)
 
 
 def composed(second: AffineMap, first: AffineMap, sizes: Sizes, approximate: bool = False) -> AffineMap | Refused:
@@ -136,6 +159,9 @@ def evaluate(top: AffineMap, xp: Any = np, memo: dict[int, Kernel] | None = None
             case Unbiased():
                 inner = evaluate(top.inner, xp, memo)
                 known = Kernel(inner.weight, xp.zeros((len(inner.bias),), dtype=xp.float64))
+            case Relaid():
+                inner = evaluate(top.inner, xp, memo)
+                known = Kernel(_reshaped(inner.weight, top.form), inner.bias)
         memo[id(top)] = known
     return known
 
@@ -165,6 +191,8 @@ def _absolute(top: AffineMap, memo: dict[int, AffineMap]) -> AffineMap:
                 known = SumOf(top.form, tuple((_absolute(p, memo), abs(factor)) for p, factor in top.parts))
             case Unbiased():
                 known = Unbiased(top.form, _absolute(top.inner, memo))
+            case Relaid():
+                known = Relaid(top.form, _absolute(top.inner, memo))
         memo[id(top)] = known
     return known
 

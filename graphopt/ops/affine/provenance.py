@@ -6,7 +6,7 @@ In a formula ``a * b`` is a after b, ``a + b`` a sum; a leaf stands as its opera
 
 from __future__ import annotations
 
-from graphopt.ops.affine.maps import AffineMap, Compose, Leaf, SumOf, Unbiased
+from graphopt.ops.affine.maps import AffineMap, Compose, Leaf, Relaid, SumOf, Unbiased
 
 LONG = 2000
 """Characters after which a formula is cut."""
@@ -29,7 +29,7 @@ def leaves(top: AffineMap) -> list[Leaf]:
                 stack += [one.second, one.first]
             case SumOf():
                 stack.extend(part for part, _ in reversed(one.parts))
-            case Unbiased():
+            case Unbiased() | Relaid():
                 stack.append(one.inner)
     return found
 
@@ -54,7 +54,7 @@ def formula(top: AffineMap) -> str:
                 stack.append(f"{one.label}({', '.join(one.sources)})" if one.sources else one.label or "I")
             case Compose():
                 stack += [one.first, " * ", one.second]
-            case Unbiased():
+            case Unbiased() | Relaid():
                 stack.append(one.inner)
             case SumOf():
                 stack.append(")")

@@ -22,7 +22,7 @@ import numpy as np
 from graphopt.ops.affine.axis import PLAIN, Axis
 from graphopt.ops.affine.form import Form
 from graphopt.ops.affine.frames import bordered, cropped
-from graphopt.ops.affine.maps import Kernel, Leaf, select
+from graphopt.ops.affine.maps import Kernel, Leaf, relaid, select
 from graphopt.ops.facts import Dim, Shape
 
 _REPEATED = -1
@@ -90,15 +90,23 @@ class View:
         new = tuple(values if i == side else v for i, v in enumerate(known.values))
         return replace(self, steps=maps, frame=Frame(widths, new, (*known.sources, source)))
 
-    def then(self, step: Leaf, at: Sequence[int]) -> View | None:
-        """One more step, a map of the base; ``at``: where the view has the base's axes. None unless those are whole axes."""
-        maps = self.maps()
-        if maps is None or len(at) != len(self.shape) or any(self.dims[p] != _whole(a, self.shape[a]) for a, p in enumerate(at)):
+    def channels_at(self, place: int) -> int | None:
+        """The axis of the base that stands whole, and alone, at ``place`` and may be taken for the channels."""
+        here = self.dims[place] if 0 <= place < len(self.dims) else ()
+        axis = here[0].axis if len(here) == 1 else _REPEATED
+        if axis not in (1, len(self.shape) - 1) or axis == 0 or here != _whole(axis, self.shape[axis]):
             return None
-        shape = list(self.shape)
-        shape[self.axis] = step.form.c_out
-        dims = tuple(_whole(at.index(p), shape[at.index(p)]) if p in at else d for p, d in enumerate(self.dims))
-        return replace(self, shape=tuple(shape), dims=dims, steps=(*maps, step), frame=None)
+        return axis if axis == self.axis or not (self.steps or self.frame) else None
+
+    def then(self, step: Leaf, place: int) -> View | None:
+        """One more step, which works on each position by itself and finds its channels at ``place``."""
+        axis, maps = self.channels_at(place), self.maps()
+        if axis is None or maps is None:
+            return None
+        turned = relaid(step, len(self.shape), axis)
+        shape = tuple(turned.form.c_out if a == axis else d for a, d in enumerate(self.shape))
+        dims = tuple(_whole(axis, shape[axis]) if p == place else d for p, d in enumerate(self.dims))
+        return replace(self, shape=shape, axis=axis, dims=dims, steps=(*maps, turned), frame=None)
 
 
 def of(shape: Shape, axis: int, frame: Frame | None = None) -> View:

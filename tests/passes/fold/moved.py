@@ -96,6 +96,14 @@ def long_skip(net: Net) -> str:
     return net.op("Add", net.conv(net.conv(i, 64, 5, pad=2), 16, 1), i)
 
 
+def gemm(net: Net, y: str, c_in: int, c_out: int, **attrs: object) -> str:
+    return net.op("Gemm", y, net.const(net.random(c_in, c_out)), net.const(net.random(c_out)), **attrs)
+
+
+def reshaped(net: Net, y: str, *shape: int) -> str:
+    return net.op("Reshape", y, ints(net, *shape))
+
+
 MOVED: dict[str, tuple[Build, list[str]]] = {
     "conv-slice": (lambda n: sliced(n, n.conv(x(n), 8, 3), 2, 6), ["Conv"]),
     "depthwise conv-slice": (lambda n: sliced(n, n.conv(x(n, 8), 8, 3, group=8), 2, 6), ["Conv", "Slice"]),
@@ -130,6 +138,22 @@ MOVED: dict[str, tuple[Build, list[str]]] = {
         lambda n: n.bn(deconv(n, x(n), 6, 3, 2, pads=[0, 1, 1, 0], output_padding=[1, 0])), ["ConvTranspose"]
     ),
     "convtranspose, dilated": (lambda n: n.bn(deconv(n, x(n), 6, 3, 3, dilations=[2, 2])), ["ConvTranspose"]),
+    "gemm, reshape, gemm": (lambda n: gemm(n, reshaped(n, gemm(n, n.input(3, 8), 8, 6), -1, 6), 6, 4), ["Gemm"]),
+    "matmul, reshape, gemm": (
+        lambda n: gemm(n, reshaped(n, n.op("MatMul", n.input(2, 5, 8), n.const(n.random(8, 32))), -1, 32), 32, 6),
+        ["Gemm", "Reshape"],
+    ),
+    "reshape, gemm, reshape": (
+        lambda n: reshaped(n, gemm(n, reshaped(n, n.input(2, 5, 8), -1, 8), 8, 6), 2, 5, 6), ["Add", "MatMul"]
+    ),
+    "1x1, flatten, gemm": (lambda n: gemm(n, n.op("Flatten", n.conv(x(n, 8, 1), 32, 1)), 32, 6), ["Flatten", "Gemm"]),
+    "channels last: transpose, matmul, transpose": (
+        lambda n: n.op(
+            "Transpose", n.op("MatMul", n.op("Transpose", n.conv(x(n), 16, 1), perm=[0, 2, 3, 1]), n.const(n.random(16, 4))),
+            perm=[0, 3, 1, 2],
+        ),
+        ["Conv"],
+    ),
     "one channel to all": (long_skip, ["Conv"]),
 }  # fmt: skip
 
