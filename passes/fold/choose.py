@@ -148,7 +148,10 @@ class _Chooser:
 
     def _keep(self, top: gs.Tensor, root: gs.Tensor) -> _Best:
         made = self.table.made[top.name]
-        own = _Best(sum(self._cost(i) / max(len(self.nodes[i].outputs), 1) for i in made.nodes), kept=frozenset({top.name}))
+        # What a root before this one offers is looked at when the tensor is visited by itself.
+        farthest = self.table.spans[top.name][-1].root is root
+        cost = sum(self._cost(i) / max(len(self.nodes[i].outputs), 1) for i in made.nodes)
+        own = _Best(cost, kept=frozenset({top.name}) if farthest else frozenset())
         if len(made.sources) == 1:
             return own.then(self._best(made.sources[0], root))
         common = self.table.spans[top.name][0].root
