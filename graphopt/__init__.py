@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from graphopt.errors import GraphoptError
     from graphopt.model import Model
-    from graphopt.model.reader import Source
+    from graphopt.model.source import Source
     from graphopt.pipeline.base import Pass
     from graphopt.pipeline.manager import Result, run
     from graphopt.pipeline.pipeline import Pipeline

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.model import Model
-from graphopt.model.reader import Source
+from graphopt.model.source import Source
 from graphopt.pipeline.base import Kind, Pass
 from graphopt.pipeline.checks import Checker
 from graphopt.pipeline.context import DEFAULT_TARGET, Context, Monitor, Silent, shapes_of
