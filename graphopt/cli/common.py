@@ -29,6 +29,13 @@ def model_argument(command: C) -> C:
     return click.argument("model", type=click.Path())(command)
 
 
+def load_options(command: C) -> C:
+    """``--freeze-initializers`` and ``--inline-functions``: keyword arguments of ``Model.load`` of the same names."""
+    freeze = click.option("--freeze-initializers", is_flag=True, help="Make constants of inputs that have a default value.")
+    inline = click.option("--inline-functions", is_flag=True, help="Replace calls of the model's functions by their bodies.")
+    return freeze(inline(command))
+
+
 def on_terminal(stream: TextIO) -> bool:
     """Whether colours and bars may go to a stream (https://no-color.org for the variable)."""
     return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")

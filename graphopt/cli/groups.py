@@ -15,7 +15,7 @@ from rich.table import Table
 
 from graphopt.analysis import Analyses
 from graphopt.analysis.channels import ChannelGraph, Channels, Group
-from graphopt.cli.common import debug_option, emit, format_option, model_argument
+from graphopt.cli.common import debug_option, emit, format_option, load_options, model_argument
 from graphopt.cli.shapes import input_shapes, shape_option
 from graphopt.cli.terminal import shortened, show, stdout_width
 from graphopt.errors import printable
@@ -30,11 +30,12 @@ soon."""
 @click.command(name="groups", short_help="Show which channels depend on each other.")
 @model_argument
 @shape_option
+@load_options
 @format_option("text", "json", "dot")
 @debug_option
-def command(model: str, shape: tuple[str, ...], form: str) -> None:
+def command(model: str, shape: tuple[str, ...], freeze_initializers: bool, inline_functions: bool, form: str) -> None:
     """Show which channels of MODEL depend on each other: they can be removed together only, or not at all."""
-    loaded = Model.load(model)
+    loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
     found = Analyses(loaded).get(Channels(inputs=input_shapes(loaded, shape)))
     if form == "json":
         emit(json.dumps({"schema": 1, "model": loaded.label, **found.to_json()}, indent=2))

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from graphopt.analysis import Analyses, Cost, Shapes
-from graphopt.cli.common import debug_option, emit, format_option, model_argument
+from graphopt.cli.common import debug_option, emit, format_option, load_options, model_argument
 from graphopt.cli.shapes import input_shapes, shape_option
 from graphopt.cli.terminal import shortened, show, stdout_width
 from graphopt.errors import printable
@@ -27,11 +27,12 @@ BETWEEN = 3
 @click.command(name="inspect", short_help="Show what a model costs, layer by layer.")
 @model_argument
 @shape_option
+@load_options
 @format_option("text", "json")
 @debug_option
-def command(model: str, shape: tuple[str, ...], form: str) -> None:
+def command(model: str, shape: tuple[str, ...], freeze_initializers: bool, inline_functions: bool, form: str) -> None:
     """Show what MODEL costs, layer by layer: output shape, multiply-accumulates, parameters and share of the whole."""
-    loaded = Model.load(model)
+    loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
     shapes = input_shapes(loaded, shape)
     total = figures(loaded, shapes)
     layers = _layers(loaded, shapes)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from graphopt.cli.common import debug_option, emit, format_option, model_argument, on_terminal
+from graphopt.cli.common import debug_option, emit, format_option, load_options, model_argument, on_terminal
 from graphopt.cli.progress import watching
 from graphopt.cli.terminal import stdout_width
 from graphopt.errors import UsageError
@@ -41,6 +41,7 @@ EXACT = "simplify,fold"
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one operator.")
 @click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True, help="How many samples to verify on.")
 @click.option("--no-timing", is_flag=True, help="Do not measure latency.")
+@load_options
 @click.option("--unverified", is_flag=True, help="Go on with a model that onnxruntime cannot run; nothing is compared.")
 @debug_option
 def command(
@@ -58,6 +59,8 @@ def command(
     threads: int,
     samples: int,
     no_timing: bool,
+    freeze_initializers: bool,
+    inline_functions: bool,
     unverified: bool,
 ) -> None:
     """Compile MODEL: run passes over it, verify each against the model before it, then write the result.
@@ -72,7 +75,9 @@ def command(
     pipeline = Pipeline.parse(passes)
     device = Target.load(target)
     _check_outputs(Path(model), output, report_path, force)
-    loaded = Model.load(model)
+    loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
+    for path in filter(None, (output, report_path)):  # now that it is known what the model reads besides its own file
+        loaded.refuse_output(path, force=force)
     with watching() as monitor:
         result = run(
             loaded,

@@ -74,10 +74,15 @@ _VALUES = ("name", "type", "f", "i", "s", "t", "g", "sparse_tensor", "tp", "floa
            "sparse_tensors", "type_protos")  # fmt: skip
 
 
+_OWN = {AttributeProto.TENSOR: "t", AttributeProto.GRAPH: "g"}
+
+
 def _described(fresh: AttributeProto, origin: AttributeProto | None) -> AttributeProto:
     """With what the origin says besides its value."""
     if origin is not None:
-        copy_except(fresh, origin, _VALUES)
+        # What an attribute holds besides the value of its declared type means nothing, and is kept if the value's place is.
+        own = _OWN.get(fresh.type) if fresh.type == origin.type else None
+        copy_except(fresh, origin, ("name", "type", own) if own else _VALUES)
     return fresh
 
 

@@ -204,7 +204,10 @@ def _open_beside(base: Path, parts: tuple[str, ...], location: str, where: str) 
 
 
 def _has_link(base: Path, parts: tuple[str, ...]) -> bool:
-    return any(base.joinpath(*parts[: n + 1]).is_symlink() for n in range(len(parts)))
+    try:
+        return any(base.joinpath(*parts[: n + 1]).is_symlink() for n in range(len(parts)))
+    except OSError:
+        return False
 
 
 def _refuse_irregular(found: os.stat_result, location: str, where: str) -> None:

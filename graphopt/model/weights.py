@@ -78,13 +78,13 @@ class Weights(LazyValues):
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
         self.proto = proto
         self.span: Span | None = None
-        self._homeless = False
+        self._homeless: bool = False
         self._seen: weakref.ref[Array] | None = None
         if isinstance(proto, onnx.SparseTensorProto):
             check_sparse(proto, self.dtype.itemsize, self.where)
         else:
             raw = self._locate(proto, origin)
-            check_dense(proto, self.dtype.itemsize, self.where, raw, stored=self.span is not None or self._homeless)
+            check_dense(proto, self.dtype.itemsize, self.where, raw, stored=self._elsewhere())
 
     @property
     def external(self) -> bool:
@@ -109,6 +109,9 @@ class Weights(LazyValues):
         if self.span is None:
             raise ModelError("GO010", self.where, "external data in a model that was not read from a file", "load it by its path")
         return self.span
+
+    def _elsewhere(self) -> bool:
+        return self._homeless or self.span is not None
 
     def _locate(self, proto: TensorProto, origin: Origin) -> int:
         """Find out where the values lie; the bytes of raw_data are returned."""
@@ -156,7 +159,7 @@ class Weights(LazyValues):
         try:
             if isinstance(self.proto, onnx.SparseTensorProto):
                 return np.asarray(dense(self.proto))
-            if self.external or self.span is not None:
+            if self._elsewhere():
                 return self._read_span(self.proto, self.stored())
             return np.asarray(numpy_helper.to_array(self.proto))
         except (ValueError, TypeError, IndexError, OverflowError) as error:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphopt.errors import UsageError
 from graphopt.model import Model
 from graphopt.model.source import Source
 from graphopt.pipeline.base import Kind, Pass
@@ -80,6 +81,8 @@ def run(
     threads: int = 1,
     samples: int = SAMPLES,
     timing: bool = True,
+    freeze_initializers: bool = False,
+    inline_functions: bool = False,
     verify: bool = True,
     monitor: Monitor | None = None,
 ) -> Result:
@@ -100,6 +103,8 @@ def run(
         threads: threads of one operator while calibrating and verifying; latency is measured with one in any case.
         samples: how many feeds the outputs are compared on.
         timing: whether to measure latency after each pass.
+        freeze_initializers: as for ``Model.load``, where ``model`` is not loaded yet.
+        inline_functions: likewise.
         verify: False goes on with a model that onnxruntime cannot run.
         monitor: gets progress and log lines.
 
@@ -110,7 +115,7 @@ def run(
     start = time.perf_counter()
     pipeline = Pipeline.of(passes)
     device = target if isinstance(target, Target) else Target.load(target)
-    original = model if isinstance(model, Model) else Model.load(model)
+    original = _loaded(model, freeze_initializers, inline_functions)
     feeds = _feeds(original, data, preprocess, seed)
     known = None if labels is None else Labels.load(labels, original)
     watcher: Monitor = Silent() if monitor is None else monitor
@@ -138,6 +143,14 @@ def run(
     report.notes += _closing_notes(report)
     report.seconds = time.perf_counter() - start
     return Result(current, report)
+
+
+def _loaded(model: Model | Source, freeze: bool, inline: bool) -> Model:
+    if not isinstance(model, Model):
+        return Model.load(model, freeze_initializers=freeze, inline_functions=inline)
+    if freeze or inline:
+        raise UsageError("GO917", model.label, "is loaded already, as it is", "give these options to `load`, or the path to `run`")
+    return model
 
 
 def _feeds(model: Model, data: Any, preprocess: str | None, seed: int) -> Feeds:
