@@ -32,6 +32,7 @@ MESSAGE_LIMIT = 2**31 - 1
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _LONGEST_TAG, _LONGEST_VARINT = 5, 10
 _WINDOW = 1 << 18
+_DEEPEST = 100  # messages within one another; protobuf follows no further
 _MARGIN = _LONGEST_TAG + _LONGEST_VARINT
 
 _CHILDREN: dict[str, dict[int, tuple[str, bool]]] = {
@@ -171,10 +172,12 @@ class _Window:
 
 def cut(source: Bytes, marks: Marks[Cut]) -> bytes:
     """The serialised ModelProto in ``source`` with marks in the place of its large payloads."""
-    return _trim(_Window(source), 0, source.size, "model", marks)
+    return _trim(_Window(source), 0, source.size, "model", marks, 0)
 
 
-def _trim(window: _Window, start: int, end: int, kind: str, marks: Marks[Cut]) -> bytes:
+def _trim(window: _Window, start: int, end: int, kind: str, marks: Marks[Cut], level: int) -> bytes:
+    if level > _DEEPEST:
+        raise Unusual
     children, tensor = _CHILDREN[kind], kind == "tensor"
     parts: list[bytes] = []
     once: set[int] = set()
@@ -190,7 +193,7 @@ def _trim(window: _Window, start: int, end: int, kind: str, marks: Marks[Cut]) -
         if wire == _LEN and stop - begin >= LARGE and (payload or child is not None):
             parts.append(window.source.read(kept, pos - kept))
             if child is not None:
-                inner = _trim(window, begin, stop, child[0], marks)
+                inner = _trim(window, begin, stop, child[0], marks, level + 1)
             else:
                 inner = marks.add(Cut(begin, stop - begin, number))
                 number = RAW_DATA

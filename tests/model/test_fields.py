@@ -1,7 +1,7 @@
 """Every field of every message that a ModelProto can hold survives: found by reflection, so that a new field of ONNX is tested too.
 
-``specimens`` gives valid models that hold a message of each type. For each of its fields the model gets a value there, and must come
-out the same from loading and writing, through the proto and through a file, with and without payloads cut out.
+``specimens`` gives valid models that hold a message of each type. For each of its fields the model gets a value there, and must
+come out the same from loading and writing, through the proto and through a file, with and without payloads cut out.
 """
 
 from __future__ import annotations
