@@ -10,10 +10,11 @@ from rich import box
 from rich.table import Table
 
 from graphopt.analysis import Analyses, Cost, Shapes
-from graphopt.cli.common import debug_option, emit, format_option, model_argument
-from graphopt.cli.shapes import input_shapes, shape_option
+from graphopt.cli.common import debug_option, emit, format_option, limit_options, model_argument
+from graphopt.cli.shapes import admitted, shape_option
 from graphopt.cli.terminal import shortened, show, stdout_width
 from graphopt.errors import printable
+from graphopt.guard.limits import Limits
 from graphopt.model import Model, node_key
 from graphopt.pipeline.figures import figures
 from graphopt.pipeline.record import Figures
@@ -28,11 +29,11 @@ BETWEEN = 3
 @model_argument
 @shape_option
 @format_option("text", "json")
+@limit_options
 @debug_option
-def command(model: str, shape: tuple[str, ...], form: str) -> None:
+def command(model: str, shape: tuple[str, ...], form: str, memory_limit: int | None, time_limit: float | None) -> None:
     """Show what MODEL costs, layer by layer: output shape, multiply-accumulates, parameters and share of the whole."""
-    loaded = Model.load(model)
-    shapes = input_shapes(loaded, shape)
+    loaded, shapes = admitted(model, shape, Limits(memory_limit, time_limit))
     total = figures(loaded, shapes)
     layers = _layers(loaded, shapes)
     if form == "json":

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 
-from graphopt.cli.common import debug_option, emit, format_option, model_argument, on_terminal
+from graphopt.cli.common import debug_option, emit, format_option, limit_options, model_argument, on_terminal
 from graphopt.cli.progress import watching
 from graphopt.cli.terminal import stdout_width
 from graphopt.errors import UsageError
+from graphopt.guard.doing import watched
+from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.model.files import refuse_target, write_bytes
 from graphopt.pipeline import DEFAULT_TARGET
@@ -21,6 +23,7 @@ from graphopt.pipeline.manager import SAMPLES, run
 from graphopt.pipeline.pipeline import Pipeline
 from graphopt.report import to_json, to_text
 from graphopt.target import Target
+from graphopt.verify.contact import begin
 
 EXACT = "simplify,fold"
 """The pipeline where none is named: everything that changes no output."""
@@ -42,6 +45,7 @@ EXACT = "simplify,fold"
 @click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True, help="How many samples to verify on.")
 @click.option("--no-timing", is_flag=True, help="Do not measure latency.")
 @click.option("--unverified", is_flag=True, help="Go on with a model that onnxruntime cannot run; nothing is compared.")
+@limit_options
 @debug_option
 def command(
     model: str,
@@ -59,6 +63,8 @@ def command(
     samples: int,
     no_timing: bool,
     unverified: bool,
+    memory_limit: int | None,
+    time_limit: float | None,
 ) -> None:
     """Compile MODEL: run passes over it, verify each against the model before it, then write the result.
 
@@ -72,6 +78,7 @@ def command(
     pipeline = Pipeline.parse(passes)
     device = Target.load(target)
     _check_outputs(Path(model), output, report_path, force)
+    begin(model, Limits(memory_limit, time_limit))
     loaded = Model.load(model)
     with watching() as monitor:
         result = run(
@@ -87,6 +94,9 @@ def command(
             timing=not no_timing,
             verify=not unverified,
             monitor=monitor,
+            memory_limit=memory_limit,
+            time_limit=time_limit,
+            isolate=watched() is None,
         )
     if output is not None:
         result.save(output, force=force)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.model.source import Source
 from graphopt.pipeline.base import Kind, Pass
@@ -37,7 +38,10 @@ from graphopt.pipeline.labels import Labels
 from graphopt.pipeline.pipeline import Passes, Pipeline
 from graphopt.pipeline.record import Accuracy, PassRecord, Report, Verification
 from graphopt.runtime import Feeds, Timing, compare_time, feeds_from, generated, open_data
+from graphopt.runtime.feeds import bytes_of
 from graphopt.target import Target
+from graphopt.verify import isolated
+from graphopt.verify.contact import admit, first_contact, known, unlimited
 
 SAMPLES = 64
 """How many feeds the outputs are compared on."""
@@ -82,6 +86,9 @@ def run(
     timing: bool = True,
     verify: bool = True,
     monitor: Monitor | None = None,
+    memory_limit: int | None = None,
+    time_limit: float | None = None,
+    isolate: bool = True,
 ) -> Result:
     """Run passes over a model and verify each.
 
@@ -102,6 +109,9 @@ def run(
         timing: whether to measure latency after each pass.
         verify: False goes on with a model that onnxruntime cannot run.
         monitor: gets progress and log lines.
+        memory_limit: bytes that the model may take until it is known to be harmless; its size decides if None, 0 is no limit.
+        time_limit: seconds that checking, loading and running it once may take; likewise.
+        isolate: whether an unknown model is first tried in a worker process, which may crash in this one's place.
 
     Raises:
         VerificationError: GO5xx, a pass did not keep its promise; nothing was written but the folder that the message
@@ -111,24 +121,34 @@ def run(
     pipeline = Pipeline.of(passes)
     device = target if isinstance(target, Target) else Target.load(target)
     original = model if isinstance(model, Model) else Model.load(model)
-    feeds = _feeds(original, data, preprocess, seed)
-    known = None if labels is None else Labels.load(labels, original)
+    limits = Limits(memory_limit, time_limit)
     watcher: Monitor = Silent() if monitor is None else monitor
-    checker = Checker(original, feeds.take(samples), watcher, threads)
-    report = Report(
-        model=original.label,
-        pipeline=str(pipeline),
-        target=device.name,
-        data=feeds.source,
-        calibrated=feeds.calibrated,
-        seed=seed,
-        figures=figures(original, shapes_of(feeds)),
-        notes=[
-            *(feeds.notes if feeds.calibrated else ()),
-            *checker.open(needed=bool(pipeline.passes) or known is not None, required=verify),
-        ],
-    )
-    driver = _Driver(original, feeds, device, seed, threads, watcher, checker, known if checker.runs else None, timing)
+    if data is not None or labels is not None:
+        unlimited()
+    labelled = None if labels is None else Labels.load(labels, original)
+    user = None if data is None else _user_feeds(original, data, preprocess)
+    given = 0 if user is None else bytes_of(user.first())
+    if isolate:
+        isolated.probe(original, limits, feed=None if user is None else user.first(), seed=seed, threads=threads)
+    with first_contact(original, limits, given=given):
+        feeds = generated(original, seed=seed) if user is None else user
+        admit(original, shapes_of(feeds), limits, given=given)
+        checker = Checker(original, feeds.take(samples), watcher, threads)
+        report = Report(
+            model=original.label,
+            pipeline=str(pipeline),
+            target=device.name,
+            data=feeds.source,
+            calibrated=feeds.calibrated,
+            seed=seed,
+            figures=figures(original, shapes_of(feeds)),
+            notes=[
+                *(feeds.notes if feeds.calibrated else ()),
+                *checker.open(needed=bool(pipeline.passes) or labelled is not None, required=verify),
+            ],
+        )
+    known(original, limits, exact=all(one.kind is Kind.EXACT for one in pipeline.passes), given=given)
+    driver = _Driver(original, feeds, device, seed, threads, watcher, checker, labelled if checker.runs else None, timing)
     report.accuracy = driver.accuracy(original)
     current = original.copy()
     last = None
@@ -140,9 +160,7 @@ def run(
     return Result(current, report)
 
 
-def _feeds(model: Model, data: Any, preprocess: str | None, seed: int) -> Feeds:
-    if data is None:
-        return generated(model, seed=seed)
+def _user_feeds(model: Model, data: Any, preprocess: str | None) -> Feeds:
     if isinstance(data, (str, Path)):
         return open_data(str(data), model, preprocess)
     return feeds_from(data, model)

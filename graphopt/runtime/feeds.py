@@ -162,7 +162,7 @@ def from_passes(
     room = _SPOOL_BYTES if keep else 0
     for feed in passes.everything():
         passes.count += 1
-        room -= _bytes(feed)
+        room -= bytes_of(feed)
         if room > 0:
             kept.append(feed)
         else:
@@ -241,7 +241,7 @@ class _Spool:
         self._on_disk = 0
 
     def add(self, feed: FeedDict) -> None:
-        size = _bytes(feed)
+        size = bytes_of(feed)
         if self._bytes + size <= _SPOOL_BYTES or not all(map(_storable, feed.values())):
             # A copy: readers like to hand out one buffer again and again.
             self._kept.append(copy.deepcopy(feed))
@@ -351,7 +351,8 @@ def _refit(feeds: Feeds, specs: Sequence[InputSpec]) -> Feeds:
     return feeds
 
 
-def _bytes(feed: FeedDict) -> int:
+def bytes_of(feed: FeedDict) -> int:
+    """What a feed takes in memory, or about that."""
     # A view of a larger array, or a sequence: nearly right is enough for a bound.
     return sum(int(getattr(value, "nbytes", 0)) for value in feed.values())
 

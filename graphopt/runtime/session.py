@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from graphopt.errors import ModelError
+from graphopt.guard.death import MEMORY_HINT, size
+from graphopt.guard.doing import doing
+from graphopt.guard.limits import confined
 from graphopt.model import Model
 from graphopt.runtime.faults import explain
 
@@ -35,6 +38,8 @@ _PROTO_LIMIT = 2**31 - 2**20
 """Above this many bytes protobuf cannot serialise a message; the weights then go through a temporary file."""
 
 _SILENT = 4
+
+_NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "not enough memory")
 
 _RAW_TYPES = {
     f"tensor({name})": getattr(onnx.TensorProto, name.upper())
@@ -111,7 +116,8 @@ class Session:
         try:
             if any(kind in _RAW_TYPES for kind in wanted):
                 return dict(zip(names, self._run_raw(feed, names), strict=True))
-            values = cast(list[Array], self._session.run(names, dict(feed)))
+            with doing("onnxruntime", f"running {self.label}"):
+                values = cast(list[Array], self._session.run(names, dict(feed)))
         except (MemoryError, AssertionError):
             raise
         except Exception as error:  # noqa: BLE001 - as in ``create``
@@ -128,7 +134,8 @@ class Session:
             else:
                 bits = np.ascontiguousarray(array).view(np.uint16 if array.itemsize == 2 else np.uint8)
                 values[name] = value_of.ortvalue_from_numpy_with_onnx_type(bits, kind)
-        results = self._session.run_with_ort_values(names, values)
+        with doing("onnxruntime", f"running {self.label}"):
+            results = self._session.run_with_ort_values(names, values)
         return [_to_numpy(result, self._output_types.get(n, "")) for n, result in zip(names, results, strict=True)]
 
 
@@ -137,11 +144,11 @@ def create(model: onnx.ModelProto | bytes, options: Any, label: str) -> Any:
     make = onnxruntime().InferenceSession
     providers = ["CPUExecutionProvider"]
     try:
-        if isinstance(model, bytes):
-            return make(model, options, providers=providers)
-        if model.ByteSize() < _PROTO_LIMIT:
-            return make(model.SerializeToString(), options, providers=providers)
-        with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+        with doing("onnxruntime", f"loading {label}"), tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+            if isinstance(model, bytes):
+                return make(model, options, providers=providers)
+            if model.ByteSize() < _PROTO_LIMIT:
+                return make(model.SerializeToString(), options, providers=providers)
             path = Path(folder) / "model.onnx"
             save_with_external_data(model, path)
             return make(str(path), options, providers=providers)
@@ -198,8 +205,11 @@ def _to_numpy(value: Any, kind: str) -> Array:
     return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
-def _model_error(label: str, doing: str, error: Exception) -> ModelError:
-    fault = explain(str(error))
+def _model_error(label: str, what: str, error: Exception) -> ModelError:
+    text = str(error)
+    fault = explain(text)
     where = f"{label}: {fault.node}" if fault.node else label
-    default = "`graphopt inspect` shows the graph; does it run elsewhere?" if doing == "load" else ""
-    return ModelError("GO030", where, f"onnxruntime cannot {doing} it: {fault.why}", fault.hint or default)
+    if confined() and any(mark in text for mark in _NO_MEMORY):
+        return ModelError("GO042", where, f"it takes more memory to {what} than the {size(confined())} it may have", MEMORY_HINT)
+    default = "`graphopt inspect` shows the graph; does it run elsewhere?" if what == "load" else ""
+    return ModelError("GO030", where, f"onnxruntime cannot {what} it: {fault.why}", fault.hint or default)
