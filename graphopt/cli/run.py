@@ -43,7 +43,7 @@ EXACT = "simplify,fold"
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything that draws.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one operator.")
 @click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True, help="How many samples to verify on.")
-@click.option("--no-timing", is_flag=True, help="Do not measure latency.")
+@click.option("--timing/--no-timing", default=None, help="Measure latency (by default, unless the weights exceed 256 MiB).")
 @click.option("--unverified", is_flag=True, help="Go on with a model that onnxruntime cannot run; nothing is compared.")
 @limit_options
 @debug_option
@@ -61,7 +61,7 @@ def command(
     seed: int,
     threads: int,
     samples: int,
-    no_timing: bool,
+    timing: bool | None,
     unverified: bool,
     memory_limit: int | None,
     time_limit: float | None,
@@ -91,7 +91,7 @@ def command(
             seed=seed,
             threads=threads,
             samples=samples,
-            timing=not no_timing,
+            timing=timing,
             verify=not unverified,
             monitor=monitor,
             memory_limit=memory_limit,

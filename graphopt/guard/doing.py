@@ -7,6 +7,9 @@ The page is shared memory. It holds the innermost ``doing`` and the moment until
 process that watches reads it when this one died, and ends this one when the moment has passed. A process that nobody watches has
 no page, and all of this does nothing.
 
+Time is processor time, where the system tells it of another process (Linux): a hang burns it, and a busy machine must not turn a
+large model into one. What burns none, waiting for what never comes, is overdue after twice the time on the clock.
+
 Only one thread of a watched process writes. A reader may see half of a text that is just being written: it is decoded leniently.
 """
 
@@ -14,13 +17,17 @@ from __future__ import annotations
 
 import mmap
 import struct
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 SIZE = 4096
-_TIMES = struct.Struct("<ddq")
+_TIMES = struct.Struct("<dddq")
+_CLOCK_FACTOR = 2.0
+_IDLE = 0.01
+"""Share of one processor; whoever works gets more of it, on any machine that is of use."""
 _TEXT = struct.Struct("<H")
 
 
@@ -36,8 +43,8 @@ class Activity:
 class Page:
     """The shared page.
 
-    Moments are those of ``time.monotonic``, which all processes of a machine share; a deadline of 0 is none. ``memory`` is the
-    limit that the process has set itself, in bytes; 0 is none.
+    It holds when the first contact began (by ``time.monotonic``, which all processes of a machine share, and in processor time of
+    this one), how many seconds it may take (0: any), and the limit of memory that the process has set itself (0: none).
     """
 
     def __init__(self, memory: mmap.mmap | None = None) -> None:
@@ -56,34 +63,59 @@ class Page:
         where, _, what = rest.partition("\0")
         return Activity(who, what, where)
 
-    @property
-    def started(self) -> float:
-        """When the first contact began."""
-        return float(_TIMES.unpack_from(self._memory)[0])
+    def _times(self) -> tuple[float, float, float, int]:
+        started, processor, allowed, memory = _TIMES.unpack_from(self._memory)
+        return float(started), float(processor), float(allowed), int(memory)
 
     @property
-    def deadline(self) -> float:
-        """When it must be over; 0 for no such moment."""
-        return float(_TIMES.unpack_from(self._memory)[1])
+    def allowed(self) -> float:
+        """Seconds that the first contact may take; 0 for any."""
+        return self._times()[2]
 
     @property
     def memory(self) -> int:
         """The limit of memory."""
-        return int(_TIMES.unpack_from(self._memory)[2])
+        return self._times()[3]
+
+    def overdue(self, process: int, slept: float = 0.0) -> bool:
+        """Whether ``process``, which writes on this page, has taken too long; ``slept``: seconds in which it could do nothing."""
+        started, processor, allowed, _ = self._times()
+        if not allowed:
+            return False
+        used = processor_time(process)
+        clock = time.monotonic() - started - slept
+        if used is None:
+            return clock > allowed
+        idle = used - processor < _IDLE * clock
+        return used - processor > allowed or (idle and clock > _CLOCK_FACTOR * allowed)
 
     def set_deadline(self, seconds: float | None) -> None:
-        """From now, so many seconds; None: no deadline."""
-        now = time.monotonic()
-        _TIMES.pack_into(self._memory, 0, now, 0.0 if seconds is None else now + seconds, self.memory)
+        """From now, so many seconds; None: any number."""
+        _TIMES.pack_into(self._memory, 0, time.monotonic(), time.process_time(), seconds or 0.0, self.memory)
+
+    def expect_start(self, seconds: float) -> None:
+        """The same for a process that does not run yet."""
+        _TIMES.pack_into(self._memory, 0, time.monotonic(), 0.0, seconds, 0)
 
     def extend(self, seconds: float) -> None:
         """Later by so much, if there is a deadline."""
-        if self.deadline:
-            _TIMES.pack_into(self._memory, 0, self.started, self.deadline + seconds, self.memory)
+        started, processor, allowed, memory = self._times()
+        if allowed:
+            _TIMES.pack_into(self._memory, 0, started, processor, allowed + seconds, memory)
 
     def set_memory(self, limit: int) -> None:
         """Tell the limit of memory."""
-        _TIMES.pack_into(self._memory, 0, self.started, self.deadline, limit)
+        _TIMES.pack_into(self._memory, 0, *self._times()[:3], limit)
+
+
+def processor_time(process: int) -> float | None:
+    """Seconds of processor time that a process has taken, all threads; None where the system does not tell."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return time.clock_gettime((~process << 3) | 2)  # what clock_getcpuclockid(3) makes of a process
+    except OSError:
+        return None
 
 
 class _Watched:

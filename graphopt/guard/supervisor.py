@@ -126,7 +126,7 @@ class _Waiting:
             pid, status = os.waitpid(child, 0 if readable else os.WNOHANG)
             if pid:
                 return self._told(status, late)
-            if self.page.deadline and now > self.page.deadline + slept:
+            if self.page.overdue(child, slept):
                 late = True
                 os.kill(child, signal.SIGKILL)
             elif self.interrupted and now > self.interrupted + PATIENCE:
@@ -137,7 +137,7 @@ class _Waiting:
             return os.waitstatus_to_exitcode(status)
         number = os.WTERMSIG(status)
         if late:
-            return overdue(self.page.deadline - self.page.started, self.page.read())
+            return overdue(self.page.allowed, self.page.read())
         if self.interrupted or number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             return -number
         return died(number, self.page.read(), self.page.memory)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphopt.guard.death import size
 from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.model.source import Source
@@ -39,6 +40,7 @@ from graphopt.pipeline.pipeline import Passes, Pipeline
 from graphopt.pipeline.record import Accuracy, PassRecord, Report, Verification
 from graphopt.runtime import Feeds, Timing, compare_time, feeds_from, generated, open_data
 from graphopt.runtime.feeds import bytes_of
+from graphopt.runtime.session import LARGE, PROTO_LIMIT, Runnable
 from graphopt.target import Target
 from graphopt.verify import isolated
 from graphopt.verify.contact import admit, first_contact, known, unlimited
@@ -83,7 +85,7 @@ def run(
     seed: int = 0,
     threads: int = 1,
     samples: int = SAMPLES,
-    timing: bool = True,
+    timing: bool | None = None,
     verify: bool = True,
     monitor: Monitor | None = None,
     memory_limit: int | None = None,
@@ -106,7 +108,8 @@ def run(
         seed: for everything that draws.
         threads: threads of one operator while calibrating and verifying; latency is measured with one in any case.
         samples: how many feeds the outputs are compared on.
-        timing: whether to measure latency after each pass.
+        timing: whether to measure latency after each pass; if None, unless the model's weights take more than 256 MiB, for both
+            models have to be in memory then, in the form in which they are fastest.
         verify: False goes on with a model that onnxruntime cannot run.
         monitor: gets progress and log lines.
         memory_limit: bytes that the model may take until it is known to be harmless; its size decides if None, 0 is no limit.
@@ -148,6 +151,12 @@ def run(
             ],
         )
     known(original, limits, exact=all(one.kind is Kind.EXACT for one in pipeline.passes), given=given)
+    if timing is None:
+        timing = original.weight_bytes() <= LARGE
+        if not timing:
+            report.notes.append(
+                f"latency was not measured: the weights take {size(original.weight_bytes())} (`--timing` measures it)"
+            )
     driver = _Driver(original, feeds, device, seed, threads, watcher, checker, labelled if checker.runs else None, timing)
     report.accuracy = driver.accuracy(original)
     current = original.copy()
@@ -232,13 +241,19 @@ class _Driver:
             return None
         with self.monitor.progress(f"time {one.name}", None):
             first = self.checker.first
-            return compare_time(self.original, model, first, repeats=TIMING_PAIRS, seconds=TIMING_SECONDS, threads=1)
+            a, b = _fastest(self.original), _fastest(model)
+            return compare_time(a, b, first, repeats=TIMING_PAIRS, seconds=TIMING_SECONDS, threads=1)
 
     def _data_notes(self, one: Pass, ctx: Context) -> list[str]:
         """An exact pass gives the same on any data; what a lossy one chose by made-up data must be known."""
         if one.kind is Kind.LOSSY and ctx.data_used and not self.feeds.calibrated:
             return [GENERATED]
         return []
+
+
+def _fastest(model: Model) -> Runnable:
+    """A model in the form in which the runtime makes it fastest, whatever memory that takes."""
+    return model.proto() if LARGE < model.weight_bytes() < PROTO_LIMIT else model
 
 
 def _closing_notes(report: Report) -> list[str]:

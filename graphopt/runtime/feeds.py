@@ -230,8 +230,10 @@ class _Passes:
             raise DataError("GO812", self._cutter.where, f"gave {self.count} samples first and fewer later", hint)
 
 
-class _Spool:
-    """Feeds that could be read only once: in memory up to a bound, then in a temporary folder."""
+class Spool:
+    """What can be had only once (feeds of a generator, outputs of a session that is gone): in memory up to a bound, then in a
+    temporary folder.
+    """
 
     def __init__(self) -> None:
         self._kept: list[FeedDict] = []
@@ -241,6 +243,7 @@ class _Spool:
         self._on_disk = 0
 
     def add(self, feed: FeedDict) -> None:
+        """Keep one more."""
         size = bytes_of(feed)
         if self._bytes + size <= _SPOOL_BYTES or not all(map(_storable, feed.values())):
             # A copy: readers like to hand out one buffer again and again.
@@ -260,6 +263,7 @@ class _Spool:
         return len(self._kept) + self._on_disk
 
     def read(self, indices: Sequence[int]) -> Iterator[FeedDict]:
+        """What was kept, by number."""
         for index in indices:
             if index < len(self._kept):
                 yield dict(self._kept[index])
@@ -323,7 +327,7 @@ def _in_memory(feeds: Iterator[FeedDict], cutter: Cutter, specs: Sequence[InputS
 
 
 def _spooled(elements: Iterator[object], cutter: Cutter, specs: Sequence[InputSpec], name: str) -> Feeds:
-    spool = _Spool()
+    spool = Spool()
     for feed in _grouped(_cut_all(elements, cutter), cutter):
         spool.add(feed)
     if len(spool) == 0:

@@ -34,7 +34,11 @@ Feed = Mapping[str, Array]
 
 Runnable = Model | onnx.ModelProto | bytes
 
-_PROTO_LIMIT = 2**31 - 2**20
+LARGE = 2**28
+"""Bytes of weights above which a model is not handed over as one message (the message, the runtime's copy of it and a third one in
+its kernels' layout would be in memory at once) but as a file, with the weights in another one that the runtime maps."""
+
+PROTO_LIMIT = 2**31 - 2**20
 """Above this many bytes protobuf cannot serialise a message; the weights then go through a temporary file."""
 
 _SILENT = 4
@@ -89,7 +93,10 @@ class Session:
     ) -> None:
         self.label = label or (model.label if isinstance(model, Model) else "<memory>")
         options = session_options(threads=threads, optimize=optimize)
-        self._session = create(with_outputs(model, extra_outputs), options, self.label)
+        if isinstance(model, Model) and not extra_outputs and model.weight_bytes() > LARGE:
+            self._session = _create_mapped(model, options, self.label)
+        else:
+            self._session = create(with_outputs(model, extra_outputs), options, self.label)
         inputs: Iterable[Any] = self._session.get_inputs()
         outputs: Iterable[Any] = self._session.get_outputs()
         self._input_types = {str(i.name): str(i.type) for i in inputs}
@@ -141,17 +148,32 @@ class Session:
 
 def create(model: onnx.ModelProto | bytes, options: Any, label: str) -> Any:
     """An onnxruntime session with ``options``. Raises ModelError GO030 if the model does not load."""
+    if isinstance(model, bytes):
+        return _load(model, options, label)
+    if model.ByteSize() < PROTO_LIMIT:
+        return _load(model.SerializeToString(), options, label)
+    with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+        path = Path(folder) / "model.onnx"
+        save_with_external_data(model, path)
+        return _load(str(path), options, label)
+
+
+def _create_mapped(model: Model, options: Any, label: str) -> Any:
+    """A session of a large model that maps its weights, as they are, and copies none of them; it is slower than others."""
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False  # it grows in powers of two
+    level = onnxruntime().GraphOptimizationLevel
+    if options.graph_optimization_level == level.ORT_ENABLE_ALL:
+        options.graph_optimization_level = level.ORT_ENABLE_EXTENDED  # the level above rewrites the weights of convolutions
+    with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+        return _load(str(model.save_for_runtime(Path(folder))), options, label)  # what is mapped outlives its name
+
+
+def _load(source: str | bytes, options: Any, label: str) -> Any:
     make = onnxruntime().InferenceSession
-    providers = ["CPUExecutionProvider"]
     try:
-        with doing("onnxruntime", f"loading {label}"), tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
-            if isinstance(model, bytes):
-                return make(model, options, providers=providers)
-            if model.ByteSize() < _PROTO_LIMIT:
-                return make(model.SerializeToString(), options, providers=providers)
-            path = Path(folder) / "model.onnx"
-            save_with_external_data(model, path)
-            return make(str(path), options, providers=providers)
+        with doing("onnxruntime", f"loading {label}"):
+            return make(source, options, providers=["CPUExecutionProvider"])
     except (MemoryError, AssertionError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - onnxruntime's own exceptions have no common base but this one

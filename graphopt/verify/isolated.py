@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -136,7 +135,7 @@ class _Worker:
         """Send a request; the fault it ended in, if it is one that this process could not have survived."""
         with self._lock:
             process = self._running()
-            self._page.set_deadline(_START_UP)
+            self._page.expect_start(_START_UP)
             self._page.write(Activity("", "starting", str(request["label"])))
             try:
                 answer = self._exchange(process, json.dumps(request).encode() + b"\n")
@@ -159,7 +158,7 @@ class _Worker:
                 if not part:
                     return self._dead(process, late=False)
                 answer += part
-            elif self._page.deadline and time.monotonic() > self._page.deadline:
+            elif self._page.overdue(process.pid):
                 process.kill()
                 return self._dead(process, late=True)
         found = json.loads(answer)
@@ -168,11 +167,10 @@ class _Worker:
     def _dead(self, process: subprocess.Popen[bytes], *, late: bool) -> dict[str, str] | None:
         """What to say of a worker that died, and forget it."""
         code = process.wait()
-        activity, started, deadline = self._page.read(), self._page.started, self._page.deadline
-        limit = self._page.memory
+        activity, allowed, limit = self._page.read(), self._page.allowed, self._page.memory
         self._stop(kill=True)
         if late:
-            found = overdue(deadline - started, activity)
+            found = overdue(allowed, activity)
         elif code < 0:
             found = died(-code, activity, limit)
         else:
