@@ -17,6 +17,8 @@ from graphopt.runtime.session import Feed, Runnable, Session
 _SHORTEST_S = 1e-3
 _WARM_UP = 3
 _MOST_INNER = 1000
+_PATIENCE = 10.0
+"""Seconds: a model of which three pairs take longer is not worth the third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def compare_time(
         feed: their input.
         repeats: how many pairs to measure; at least 1.
         seconds: stop earlier, but after no less than three pairs (or ``repeats``), once this much time has passed; after one,
-            once three times as much has.
+            once that was exceeded by ``_PATIENCE``.
         threads: threads of one operator, where a or b is not a session yet.
 
     Raises:
@@ -69,7 +71,7 @@ def compare_time(
     deadline = time.perf_counter() + seconds
     for index in range(max(1, repeats)):
         late = time.perf_counter() - deadline
-        if late > 0 and (index >= 3 or (index >= 1 and late > 2 * seconds)):
+        if late > 0 and (index >= 3 or (index >= 1 and late > _PATIENCE)):
             break
         if index % 2 == 0:
             times_a.append(_measure(first, feed, inner_a))
