@@ -193,4 +193,4 @@ def test_an_input_that_no_machine_holds_is_told(tmp_path: Path) -> None:
     onnx.save(net.model(net.op("Relu", net.input(2**62, 2**62))), tmp_path / "huge.onnx")
     done = cli("run", "huge.onnx", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error[GO990]")
+    assert done.stderr.startswith("error[GO042]: huge.onnx: input 'x'")
