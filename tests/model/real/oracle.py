@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -28,12 +29,14 @@ from graphopt.cli.app import app
 from graphopt.errors import GraphoptError
 from graphopt.model import Model
 from graphopt.report import to_json, to_text
-from tests.differential.checks import interface, mismatch
+from tests.differential.checks import interface
 from tests.differential.protos import differences
 from tests.nets import Array
 
 LOSSY = ("fold,prune:ratio=0", "prune:macs=0.8", "quant")
 """Every one must give a sound model or a coded error."""
+
+ROUNDING = 64
 
 Run = Callable[[onnx.ModelProto, Mapping[str, Any]], list[Any]]
 
@@ -50,6 +53,7 @@ class Real:
         feed: what to run it on; drawn from the declared types if left out. ``dynamic``: size of open dimensions then.
         runs: whether onnxruntime runs it; without that the passes run unverified, and structure and interface alone are held,
             with ``reference`` also what onnx's own reference implementation computes.
+        loads: whether onnxruntime, which did not load the model that went in, loads what comes out.
         refused: the code of the error that ``simplify,fold`` must end in.
         kept, gone: operators that ``simplify,fold`` must leave, must remove.
         told: codes of refusals that its report must hold.
@@ -61,6 +65,7 @@ class Real:
     dynamic: int = 3
     runs: bool = True
     reference: bool = False
+    loads: bool = False
     refused: str = ""
     kept: str = ""
     gone: str = ""
@@ -172,6 +177,8 @@ def computes_the_same(case: Real) -> None:
     assert to_text(result.report, width=100) and to_json(result.report)
     if case.runs or case.reference:
         same_outputs(proto, made, case.inputs(proto), run_of if case.runs else reference_of)
+    if case.loads:
+        assert run_of(made, case.inputs(proto))
 
 
 def comes_out_sound(case: Real, pipeline: str) -> None:
@@ -203,6 +210,23 @@ def keeps_what_surrounds_it(proto: onnx.ModelProto, made: onnx.ModelProto) -> No
     assert made.graph.name == proto.graph.name
     assert made.graph.doc_string == proto.graph.doc_string
     assert str(made.graph.metadata_props) == str(proto.graph.metadata_props)
+
+
+def mismatch(want: Any, have: Any) -> str:
+    """Why two values differ by more than sums in another order do: ``ROUNDING`` units in the last place of the greatest value."""
+    if isinstance(want, (list, tuple)):
+        return next(filter(None, map(mismatch, want, have)), "") if len(want) == len(have) else "another length"
+    if want is None or isinstance(want, dict):
+        return "" if want == have else "not equal"
+    a, b = np.asarray(want), np.asarray(have)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return f"{a.dtype}{a.shape} became {b.dtype}{b.shape}"
+    if a.dtype.kind in "OUSbiuc":
+        return "" if np.array_equal(a, b) else "not equal"
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    unit = float(ml_dtypes.finfo(a.dtype).eps) * max(float(np.abs(x[np.isfinite(x)]).max(initial=0)), float(np.finfo(np.float32).tiny))
+    alike = np.isclose(y, x, rtol=0, atol=ROUNDING * unit, equal_nan=True)
+    return "" if alike.all() else f"{np.count_nonzero(~alike)} of {x.size} differ, by up to {np.abs(y - x)[~alike].max():.3g}"
 
 
 def same_outputs(proto: onnx.ModelProto, made: onnx.ModelProto, feed: Mapping[str, Any], run: Run) -> None:

@@ -234,6 +234,15 @@ def described() -> onnx.ModelProto:
     return model
 
 
+def named_alike() -> onnx.ModelProto:
+    """Nodes of a branch that is taken, of another branch and of the main graph under one name."""
+    model = built(TAKEN_NESTED, yes=np.array(True))()
+    for node in [*model.graph.node, *(n for a in model.graph.node[0].attribute for n in a.g.node)]:
+        node.name = f"the {node.op_type}"
+    model.graph.node[1].name = "the Add"
+    return model
+
+
 CASES = {
     "captures of inputs, inner tensors and constants": Real(built(CAPTURES, ("w", (4, 4, 1, 1)), s=NORMS, k=TWO)),
     "a captured tensor made later in the file": Real(unsorted_capture, runs=True),
@@ -252,6 +261,7 @@ CASES = {
         built(TAKEN, yes=np.array(True)), gone="If", runs=False, reference=True
     ),
     "names of a branch that is taken": Real(built(TAKEN_NESTED, yes=np.array(True)), kept="If"),
+    "nodes of a branch that is taken, named like others": Real(named_alike, kept="If"),
     "a mask used in a branch that is taken": Real(built(RANDOM_INSIDE, yes=np.array(True)), gone="If", kept="Dropout"),
     "a tensor handed on": Real(built(HANDED_ON), runs=False, kept="Neg"),
 }
