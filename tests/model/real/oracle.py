@@ -54,7 +54,7 @@ class Real:
         runs: whether onnxruntime runs it; without that the passes run unverified, and structure and interface alone are held,
             with ``reference`` also what onnx's own reference implementation computes.
         loads: whether onnxruntime, which did not load the model that went in, loads what comes out.
-        refused: the code of the error that ``simplify,fold`` must end in.
+        refused: the code of the error that ``simplify,fold`` must end in, or codes, where it depends on the runtime.
         kept, gone: operators that ``simplify,fold`` must leave, must remove.
         told: codes of refusals that its report must hold.
         lossy: the other pipelines to try, and the error codes in which each may end beside those of budgets.
@@ -164,7 +164,7 @@ def computes_the_same(case: Real) -> None:
     try:
         result = graphopt.run(proto, "simplify,fold", timing=False, verify=case.runs, data=_given(case, proto))
     except GraphoptError as error:
-        assert error.diagnostic.code == case.refused, str(error)
+        assert error.diagnostic.code in case.refused.split(), str(error)
         return
     assert not case.refused, f"went through, where {case.refused} was to be told"
     made = result.model.proto()
@@ -188,7 +188,7 @@ def comes_out_sound(case: Real, pipeline: str) -> None:
         result = graphopt.run(proto, pipeline, timing=False, verify=case.runs, data=_given(case, proto))
     except GraphoptError as error:
         code = error.diagnostic.code
-        assert code in case.lossy[pipeline].split() or code.startswith("GO4") or (case.refused and code == case.refused), str(error)
+        assert code in case.lossy[pipeline].split() or code.startswith("GO4") or code in case.refused.split(), str(error)
         return
     made = result.model.proto()
     keeps_what_surrounds_it(proto, made)
