@@ -237,12 +237,22 @@ def _always(work: _Raise, node: gs.Node) -> bool:
 
 def _has(*names: str) -> Applies:
     """Any of these attributes is given."""
-    return lambda work, node: any(name in node.attrs for name in names)
+
+    def applies(work: _Raise, node: gs.Node) -> bool:
+        del work
+        return any(name in node.attrs for name in names)
+
+    return applies
 
 
 def _takes(count: int) -> Applies:
     """It has so many inputs."""
-    return lambda work, node: len(node.inputs) == count
+
+    def applies(work: _Raise, node: gs.Node) -> bool:
+        del work
+        return len(node.inputs) == count
+
+    return applies
 
 
 def _spatial(work: _Raise, node: gs.Node) -> bool:

@@ -1,7 +1,7 @@
 """What a file says about its graph beside the graph itself, where that is in the way.
 
-- *Descriptions* of inner tensors (value_info) that contradict shape inference: exporters and earlier tools leave them behind. Readers
-  are lenient with them as long as the operators stay what they were; on new operators they are new contradictions.
+- *Descriptions* of inner tensors (value_info) that contradict shape inference: exporters and earlier tools leave them behind.
+  Readers are lenient with them as long as the operators stay what they were; on new operators they are new contradictions.
 - *Names* of nodes that are not unique. They mean nothing, but runtimes refuse two nodes of one name; a branch that moves into the
   main graph can bring names that are there already.
 """

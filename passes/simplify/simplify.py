@@ -1,9 +1,9 @@
 """``simplify``: the same function with less graph.
 
 Rounds of seven steps until nothing changes: dead nodes (``dead``), wrong descriptions (``described``), shape arithmetic
-(``elements``), constants (``constants``), branches (``branches``), identities (``identities``), duplicates (``duplicates``). Each step walks the graph once and its edits
-cost as much as the readers they move, so a round is linear in the size of the graph; one round does nearly everything, the second
-finds what the first uncovered.
+(``elements``), constants (``constants``), branches (``branches``), identities (``identities``), duplicates (``duplicates``).
+Each step walks the graph once and its edits cost as much as the readers they move, so a round is linear in the size of the graph;
+one round does nearly everything, the second finds what the first uncovered.
 
 Only the main graph is rewritten. What the bodies of If, Loop and Scan read from it counts as read.
 """

@@ -224,7 +224,9 @@ def mismatch(want: Any, have: Any) -> str:
     if a.dtype.kind in "OUSbiuc":
         return "" if np.array_equal(a, b) else "not equal"
     x, y = a.astype(np.float64), b.astype(np.float64)
-    unit = float(ml_dtypes.finfo(a.dtype).eps) * max(float(np.abs(x[np.isfinite(x)]).max(initial=0)), float(np.finfo(np.float32).tiny))
+    unit = float(ml_dtypes.finfo(a.dtype).eps) * max(
+        float(np.abs(x[np.isfinite(x)]).max(initial=0)), float(np.finfo(np.float32).tiny)
+    )
     alike = np.isclose(y, x, rtol=0, atol=ROUNDING * unit, equal_nan=True)
     return "" if alike.all() else f"{np.count_nonzero(~alike)} of {x.size} differ, by up to {np.abs(y - x)[~alike].max():.3g}"
 

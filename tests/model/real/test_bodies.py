@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from tests.model.real.check import suite
 from tests.model.real.oracle import Real, text, value, weight
@@ -206,6 +206,43 @@ HANDED_ON = """
 """
 """A body whose result is a tensor of the graph around it: onnx forbids it, and exporters have written it."""
 
+SHADOWED = """
+    shadowed (float[2, 3] x, bool c) => (float[2, 3] z, float[2, 3] y, float[2, 3] w) {
+        q = Relu (x)
+        p = Neg (x)
+        y = If (c) <
+            then_branch = t () => (float[2, 3] r) { z = Neg (q) r = Mul (z, q) },
+            else_branch = e () => (float[2, 3] w) { w = Abs (p) }
+        >
+        z = Identity (q)
+        w = Identity (p)
+    }
+"""
+"""Outputs of the main graph, made after the If, have names that its branches use for themselves."""
+
+SIZES = """
+    sizes (float[1, 4, 6, 6] x, bool c) => (float[1, 4, 6, 6] y) {
+        a = Conv (x, w1)
+        s = Shape (a)
+        r = Relu (a)
+        m = Conv (r, w2)
+        y = If (c) <
+            then_branch = t () => (float[1, 4, 6, 6] q) { i = ReduceProd (s) f = Cast <to = 1> (i) q = Add (m, f) },
+            else_branch = e () => (float[1, 4, 6, 6] q) { q = Identity (m) }
+        >
+    }
+"""
+"""A branch computes with the number of channels."""
+
+SIZE_OUT = """
+    sizes (float[1, 4, N, N] x) => (float[1, 4, N, N] y, int64[4] s) {
+        a = Conv (x, w1)
+        s = Shape (a)
+        r = Relu (a)
+        y = Conv (r, w2)
+    }
+"""
+
 PAIR = (("w1", (16, 4, 1, 1)), ("w2", (4, 16, 1, 1)))
 NORMS = np.linspace(0.5, 1, 4, dtype=np.float32)
 ONE, TWO = np.array([1], np.float32), np.array([2], np.float32)
@@ -261,6 +298,9 @@ CASES = {
         built(TAKEN, yes=np.array(True)), gone="If", runs=False, reference=True
     ),
     "names of a branch that is taken": Real(built(TAKEN_NESTED, yes=np.array(True)), kept="If"),
+    "names of a branch that outputs have too": Real(built(SHADOWED), runs=False, reference=True),
+    "a branch that computes with a size": Real(built(SIZES, *PAIR)),
+    "a size as output": Real(built(SIZE_OUT, *PAIR)),
     "nodes of a branch that is taken, named like others": Real(named_alike, kept="If"),
     "a mask used in a branch that is taken": Real(built(RANDOM_INSIDE, yes=np.array(True)), gone="If", kept="Dropout"),
     "a tensor handed on": Real(built(HANDED_ON), runs=False, kept="Neg"),

@@ -1,4 +1,4 @@
-"""One network in every opset from 7 to the newest, written as that opset demands: what are attributes in one are inputs in another."""
+"""One network in every opset from 7 to the newest, as each demands it: what are attributes in one are inputs in another."""
 
 from __future__ import annotations
 
@@ -181,7 +181,10 @@ def dropped_axes() -> onnx.ModelProto:
 
 def broadcast_before_seven() -> onnx.ModelProto:
     """Opset 6: operands broadcast only where an attribute says so, along an axis that it names."""
-    nodes = [helper.make_node("Add", ["x", "b"], ["a"], broadcast=1, axis=1), helper.make_node("Mul", ["a", "o"], ["y"], broadcast=1)]
+    nodes = [
+        helper.make_node("Add", ["x", "b"], ["a"], broadcast=1, axis=1),
+        helper.make_node("Mul", ["a", "o"], ["y"], broadcast=1),
+    ]
     graph = helper.make_graph(nodes, "g", [value("x", shape=[2, 3, 4])], [value("y", shape=[2, 3, 4])])
     weight(graph, "b", 3)
     graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "o"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -16,8 +15,8 @@ from tests.model.real.oracle import Real, model_of, text, value
 NARROW = {
     name: getattr(TensorProto, name)
     for name in (
-        "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0", "FLOAT4E2M1", "INT4", "UINT4", "INT2", "UINT2",
-        "FLOAT6E2M3", "FLOAT6E3M2",
+        "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0", "FLOAT4E2M1", "INT4", "UINT4",
+        "INT2", "UINT2", "FLOAT6E2M3", "FLOAT6E3M2",
     )
     if hasattr(TensorProto, name)
 }  # fmt: skip

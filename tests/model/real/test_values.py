@@ -1,4 +1,4 @@
-"""Shapes and names: open and symbolic dimensions, no dimensions, wrong descriptions, odd names, outputs that are also something else."""
+"""Shapes and names: open, symbolic and no dimensions, wrong descriptions, odd names, outputs that are also something else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.model.real.check import suite
-from tests.model.real.oracle import Real, text, value, weight
+from tests.model.real.oracle import Real, text, value
 from tests.model.real.test_weights import chain
 
 Change = Callable[[onnx.ModelProto], object]
