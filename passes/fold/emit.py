@@ -104,7 +104,7 @@ def _matrix(model: Model, span: Span, weight: Array, bias: Array | None, name: s
     shift = model.constant(f"{span.top.name}.bias", bias)
     return [
         model.make("MatMul", [span.root, matrix], [middle], name=name),
-        model.make("Add", [middle, shift], [span.top], name=f"{name}.bias" if name else ""),
+        model.make("Add", [middle, shift], [span.top], name=model.fresh(f"{name}.bias") if name else ""),
     ]
 
 

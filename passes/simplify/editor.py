@@ -45,10 +45,14 @@ class Editor:
         self._outputs = {id(t) for t in model.graph.outputs}
         self._functions = {(f.domain, f.name) for f in model.functions}
         self._yielded: dict[int, list[gs.Graph]] = {}
+        self._inner: set[str] = set()
         for node in model.graph.nodes:
             for subgraph in node.subgraphs(recursive=True):
                 for tensor in subgraph.outputs:
                     self._yielded.setdefault(id(tensor), []).append(subgraph)
+                for inner in subgraph.nodes:
+                    self._inner.update(t.name for t in [*inner.inputs, *inner.outputs])
+                self._inner.update(t.name for t in subgraph.inputs)
 
     # -- asking ----------------------------------------------------------------------------------------------------------
 
@@ -134,6 +138,9 @@ class Editor:
             return "a graph output cannot be a graph input or an initializer itself"
         if id(source) in self._fixed:
             return "its input is a graph output too, and both names must stay"
+        if out.name in self._inner and not out.outputs:
+            # Made earlier, the output would be seen by bodies that stand before it now, and hidden by what they call the same.
+            return "the body of another operator uses the name of the output for something of its own"
         self.redirect(source, out)
         # The node now reads what it writes: cut it loose, then let the producer write it.
         self.detach(node)
