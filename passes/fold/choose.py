@@ -53,7 +53,8 @@ class _Cover:
 
     def pieces(self) -> Iterator[_Cover]:
         """This and all that come before it, each once."""
-        stack, seen = [self], {id(self)}
+        stack: list[_Cover] = [self]
+        seen = {id(self)}
         while stack:
             one = stack.pop()
             yield one
