@@ -8,25 +8,29 @@ For a tensor t and a tensor R that dominates it within its region, f(t, R) is th
                    cost of the addition + sum of f(summand, r) + f(r, R)   t a sum whose summands have the common root r )
 
 A cost is the multiply-accumulates plus the elements written, at the shapes of a sample where the graph's are dynamic. The regions
-are visited from the outputs backwards, each node once.
+are visited from the outputs backwards, each node once. What a span costs as it is comes from the span that it extends, so the work
+for a node does not grow with the length of the spans that end there.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import onnx_graphsurgeon as gs
 
 from graphopt.analysis import Cost, Shapes
 from graphopt.analysis.affine import Affine, Obstacle, Span, leak
+from graphopt.analysis.cost import CostTable
 from graphopt.analysis.manager import Analyses
 from graphopt.analysis.patterns import Fused
 from graphopt.analysis.shapes import InputShapes
-from graphopt.model import node_label
+from graphopt.model import Model, node_label
 from graphopt.ops.affine import Form, Linear, Refused
 from graphopt.ops.facts import elements, static
-from graphopt.passes.fold.emit import KERNELS, operators
+from graphopt.passes.fold.emit import KERNELS, Factors, operators
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +42,91 @@ class Choice:
     macs_after: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Best:
-    """A cost, and the spans that are replaced and the nodes that are left as they are to reach it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cover:
+    """A way to compute a tensor: one operator for ``span``, or the one at position ``kept`` as it is, after all of ``before``."""
 
     cost: float
-    replaced: tuple[Span, ...] = ()
-    kept: frozenset[int] = frozenset()
+    span: Span | None = None
+    kept: int = -1
+    before: tuple[_Cover, ...] = ()
 
-    def then(self, other: _Best) -> _Best:
-        return _Best(self.cost + other.cost, self.replaced + other.replaced, self.kept | other.kept)
+    def pieces(self) -> Iterator[_Cover]:
+        """This and all that come before it, each once."""
+        stack: list[_Cover] = [self]
+        seen = {id(self)}
+        while stack:
+            one = stack.pop()
+            yield one
+            fresh = [c for c in one.before if id(c) not in seen]
+            seen.update(map(id, fresh))
+            stack.extend(reversed(fresh))
+
+
+class _Present(NamedTuple):
+    """Operators as they are: multiply-accumulates, cost, how many are kernels, how many belong to a kernel of the runtime's."""
+
+    macs: int
+    cost: int
+    kernels: int
+    fused: int
 
 
 @dataclass(slots=True)
 class Plan:
-    """What to fold, and what stood in the way elsewhere."""
+    """What to fold, and what stood in the way elsewhere: one obstacle for each place and reason."""
 
     choices: list[Choice] = field(default_factory=list[Choice])
-    obstacles: list[Obstacle] = field(default_factory=list[Obstacle])
+    obstacles: dict[tuple[str, str], Obstacle] = field(default_factory=dict[tuple[str, str], Obstacle])
+
+    def refuse(self, obstacle: Obstacle) -> None:
+        """Note an obstacle; the last one counts."""
+        self.obstacles[obstacle.where, obstacle.refused.code] = obstacle
 
 
 def choose(analyses: Analyses, inputs: InputShapes, max_growth: float, fusions: tuple[str, ...] = ()) -> Plan:
     """Cover every affine region of the model. ``max_growth``: cost of a folded operator over that of its nodes, at most.
     ``fusions``: patterns that the target's runtime fuses by itself; no part of them is taken.
     """
-    return _Chooser(analyses, inputs, max_growth, fusions).plan()
+    return _Chooser(analyses, _needed(analyses.model, inputs), max_growth, fusions).plan()
+
+
+def _needed(model: Model, inputs: InputShapes) -> InputShapes:
+    """The shapes of a sample, where they say more than the graph."""
+    known = all(static(None if t.shape is None else tuple(t.shape)) is not None for t in model.graph.inputs)
+    return () if known else inputs
 
 
 class _Chooser:
     def __init__(self, analyses: Analyses, inputs: InputShapes, max_growth: float, fusions: tuple[str, ...]) -> None:
-        self.fused = analyses.get(Fused(fusions))
         self.model = analyses.model
         self.nodes = analyses.model.graph.nodes
         self.table = analyses.get(Affine())
         self.shapes = analyses.get(Shapes(inputs))
-        self.costs = analyses.get(Cost(inputs))
         self.growth = max_growth
-        self.positions = {id(n): i for i, n in enumerate(self.nodes)}
         self.made_by = {t.name: i for i, n in enumerate(self.nodes) for t in n.outputs if t.name}
-        self.memo: dict[tuple[str, str], _Best] = {}
+        self.present = self._list_present(analyses.get(Cost(inputs)), analyses.get(Fused(fusions)))
+        self.sizes: dict[str, tuple[int, ...] | None] = {}
+        self.best: dict[tuple[str, str], _Cover] = {}
         self.usable: dict[str, tuple[Span, ...]] = {}
-        self.found = Plan(obstacles=[self._weighed(o) for o in self.table.obstacles])
+        self.roots: dict[str, dict[str, int]] = {}
+        self.emitted: dict[int, float | None] = {}
+        self.totals: dict[int, _Present] = {}
+        self.factors: Factors = {}
+        self.opset = analyses.model.opset
+        self.found = Plan()
+        for obstacle in self.table.obstacles:
+            self.found.refuse(self._weighed(obstacle))
+
+    def _list_present(self, costs: CostTable, fused: frozenset[int]) -> list[_Present]:
+        """Each node by itself."""
+        listed: list[_Present] = []
+        for index, node in enumerate(self.nodes):
+            cost = costs.of(node)
+            macs = (cost.macs or 0) if cost is not None else 0
+            size = (elements(self.shapes.shape(node.outputs[0])) or 0) if node.outputs else 0
+            listed.append(_Present(macs, macs + size, node.op in KERNELS, index in fused))
+        return listed
 
     def plan(self) -> Plan:
         covered: set[int] = set()
@@ -90,51 +138,62 @@ class _Chooser:
             spans = self.table.spans.get(top.name, ())
             if not spans:
                 continue
-            best = self._best(top, spans[-1].root)
-            for span in best.replaced:
-                covered |= span.nodes
-                if span.nodes & taken:  # what feeds several regions is met once from each
+            for piece in self._best(top, spans[-1].root).pieces():
+                if piece.span is None:
+                    covered.add(piece.kept)
                     continue
-                taken |= span.nodes
-                self.found.choices.append(Choice(span, self._macs_before(span.nodes), self._macs_after(span) or 0))
-            covered |= best.kept
+                nodes = piece.span.nodes
+                covered |= nodes
+                if not nodes & taken:  # what feeds several regions is met once from each
+                    taken |= nodes
+                    before, after = self._total(piece.span).macs, self._macs_after(piece.span) or 0
+                    self.found.choices.append(Choice(piece.span, before, after))
+            self.factors.clear()  # the next region has others
         return self.found
 
-    def _best(self, top: gs.Tensor, root: gs.Tensor) -> _Best:
+    def _best(self, top: gs.Tensor, root: gs.Tensor) -> _Cover:
+        """The cheapest way from ``root`` to ``top``; leaving its operator as it is comes first, so that it wins a tie."""
         if top is root:
-            return _Best(0.0)
+            return _NOTHING
         key = (top.name, root.name)
-        known = self.memo.get(key)
+        known = self.best.get(key)
         if known is None:
-            known = self.memo[key] = min(self._ways(top, root), key=lambda b: b.cost)
+            known = self._keep(top, root)
+            order = self._order(top)
+            last = order.get(root.name, -1)
+            for span in self._closed(top):
+                if order[span.root.name] > last:
+                    break
+                cost = self._emitted(span)
+                if cost is None:
+                    continue
+                rest = self._best(span.root, root)
+                if cost + rest.cost < known.cost:
+                    known = _Cover(cost + rest.cost, span, before=(rest,))
+            self.best[key] = known
         return known
 
-    def _ways(self, top: gs.Tensor, root: gs.Tensor) -> list[_Best]:
-        """All ways to compute ``top`` from ``root``; leaving its operator as it is comes first, so that it wins a tie."""
-        ways = [self._keep(top, root)]
-        dominators = self._dominators(top)
-        for span in self._closed(top):
-            if root.name in dominators[span.root.name]:
-                cost = self._emitted(span)
-                if cost is not None:
-                    ways.append(_Best(cost, (span,)).then(self._best(span.root, root)))
-        return ways
+    def _order(self, top: gs.Tensor) -> dict[str, int]:
+        """The roots of ``top``, nearest first: each dominates those with a smaller number."""
+        known = self.roots.get(top.name)
+        if known is None:
+            spans = self.table.spans.get(top.name, ())
+            known = self.roots[top.name] = {s.root.name: i for i, s in enumerate(spans)}
+        return known
 
-    def _dominators(self, top: gs.Tensor) -> dict[str, set[str]]:
-        """For each root of ``top``: the roots that lie at or before it."""
-        names = [s.root.name for s in self.table.spans.get(top.name, ())]
-        return {name: set(names[i:]) for i, name in enumerate(names)}
-
-    def _keep(self, top: gs.Tensor, root: gs.Tensor) -> _Best:
+    def _keep(self, top: gs.Tensor, root: gs.Tensor) -> _Cover:
         index = self.made_by[top.name]
         node, term = self.nodes[index], self.table.terms[index]
-        own = _Best(self._cost(index), kept=frozenset({index}))
         if isinstance(term, Linear):
-            return own.then(self._best(node.inputs[term.source], root))
-        common = self.table.spans[top.name][0].root
-        for source in {node.inputs[i].name: node.inputs[i] for i, _ in term.parts}.values():
-            own = own.then(self._best(source, common))
-        return own.then(self._best(common, root))
+            before = [self._best(node.inputs[term.source], root)]
+        else:
+            common = self.table.spans[top.name][0].root
+            summands = {node.inputs[i].name: node.inputs[i] for i, _ in term.parts}
+            before = [*(self._best(t, common) for t in summands.values()), self._best(common, root)]
+        cost: float = self.present[index].cost
+        for part in before:
+            cost += part.cost
+        return _Cover(cost, kept=index, before=tuple(before))
 
     def _closed(self, top: gs.Tensor) -> tuple[Span, ...]:
         """The spans to ``top`` that fewer operators may replace."""
@@ -144,63 +203,92 @@ class _Chooser:
         return known
 
     def _replaceable(self, span: Span) -> bool:
-        written = operators(self.model, span)
-        if written is None or written >= len(span.nodes):
+        present = self._total(span)
+        written = operators(span.map, present.kernels > 0, self.opset, self.factors)
+        if written is None or written >= span.count:
             return False
-        refused = leak(self.model, span, self.positions)
-        if span.nodes & self.fused:
+        refused = leak(self.model, span)
+        if present.fused:
             refused = Refused("fused-by-runtime", "a part of it belongs to a kernel that the target's runtime makes by itself")
-        if refused is not None and sum(self.nodes[i].op in KERNELS for i in span.nodes) > 0:
-            obstacle = Obstacle(self._label(span), refused, span.top.name, span.map.form, span.nodes)
-            self.found.obstacles.append(self._weighed(obstacle))
+        if refused is not None and present.kernels:
+            dearer = self._dearer(span.map.form, span.top, present.macs)
+            self.found.refuse(Obstacle(self._label(span), dearer or refused))
         return refused is None
+
+    def _total(self, span: Span) -> _Present:
+        """What the operators of a span are together."""
+        row: list[Span] = []
+        known = self.totals.get(id(span))
+        while known is None and span.inner is not None:
+            row.append(span)
+            span = span.inner
+            known = self.totals.get(id(span))
+        if known is None:
+            known = self.totals[id(span)] = _sum_of([self.present[i] for i in span.held])
+        for longer in reversed(row):
+            known = self.totals[id(longer)] = _sum_of([known, self.present[longer.last]])
+        return known
 
     def _emitted(self, span: Span) -> float | None:
         """Cost of one operator for a span; None if it is dearer than its nodes by more than is allowed."""
-        macs, size = self._macs_after(span), elements(self.shapes.shape(span.top))
-        if macs is None or size is None:
-            self.found.obstacles.append(
-                Obstacle(self._label(span), Refused("unknown-size", "its cost is not known without a sample input"))
-            )
+        if id(span) not in self.emitted:
+            self.emitted[id(span)] = self._cost_of_one(span)
+        return self.emitted[id(span)]
+
+    def _cost_of_one(self, span: Span) -> float | None:
+        macs, shape = self._macs_after(span), self._shape(span.top)
+        if macs is None or shape is None:
+            unknown = Refused("unknown-size", "its cost is not known without a sample input")
+            self.found.refuse(Obstacle(self._label(span), unknown))
             return None
-        written = (operators(self.model, span) or 1) * size
-        before = sum(self._cost(i) for i in span.nodes)
-        if macs + written > before * self.growth:
-            if macs > self._macs_before(span.nodes):
-                self.found.obstacles.append(Obstacle(self._label(span), _dearer(macs, self._macs_before(span.nodes))))
+        present = self._total(span)
+        written = (operators(span.map, present.kernels > 0, self.opset, self.factors) or 1) * math.prod(shape)
+        if macs + written > present.cost * self.growth:
+            if macs > present.macs:
+                self.found.refuse(Obstacle(self._label(span), _dearer(macs, present.macs)))
             return None
         return (macs + written) / self.growth
 
     def _weighed(self, obstacle: Obstacle) -> Obstacle:
         """What would not pay is refused for its cost, whatever else stands in its way."""
-        if obstacle.form is None or obstacle.form.transposed:
+        if obstacle.form is None:
             return obstacle
-        before = self._macs_before(obstacle.nodes)
-        after = self._macs(obstacle.form, self.nodes[self.made_by[obstacle.top]].outputs[0])
-        return replace(obstacle, refused=_dearer(after, before)) if after is not None and after > before else obstacle
+        top = self.nodes[self.made_by[obstacle.top]].outputs[0]
+        refused = self._dearer(obstacle.form, top, sum(self.present[i].macs for i in obstacle.nodes))
+        return obstacle if refused is None else replace(obstacle, refused=refused)
+
+    def _dearer(self, form: Form, top: gs.Tensor, before: int) -> Refused | None:
+        """That one operator for ``form`` would take more multiply-accumulates than there are ``before``, if it would."""
+        after = None if form.transposed else self._macs(form, top)
+        return _dearer(after, before) if after is not None and after > before else None
 
     def _macs_after(self, span: Span) -> int | None:
         form = span.map.form
-        if form.diagonal and not any(self.nodes[i].op in KERNELS for i in span.nodes):
+        if form.diagonal and not self._total(span).kernels:
             return 0
         return self._macs(form, span.root if form.transposed else span.top)
 
     def _macs(self, form: Form, counted: gs.Tensor) -> int | None:
         """Multiply-accumulates of a map at the positions of ``counted``: its output, or the input of a transposed one."""
-        shape = static(self.shapes.shape(counted))
+        shape = self._shape(counted)
         return None if shape is None else form.weights * (math.prod(shape) // max(shape[form.axis], 1))
 
-    def _macs_before(self, nodes: frozenset[int]) -> int:
-        costs = [self.costs.of(self.nodes[i]) for i in nodes]
-        return sum(c.macs or 0 for c in costs if c is not None)
-
-    def _cost(self, index: int) -> float:
-        cost = self.costs.of(self.nodes[index])
-        size = elements(self.shapes.shape(self.nodes[index].outputs[0]))
-        return ((cost.macs or 0) if cost is not None else 0) + (size or 0)
+    def _shape(self, tensor: gs.Tensor) -> tuple[int, ...] | None:
+        """The shape if it is a known one, for the sample at least."""
+        if tensor.name not in self.sizes:
+            self.sizes[tensor.name] = static(self.shapes.shape(tensor))
+        return self.sizes[tensor.name]
 
     def _label(self, span: Span) -> str:
-        return node_label(self.nodes[self.made_by[span.top.name]])
+        return node_label(self.nodes[span.last])
+
+
+_NOTHING = _Cover(0.0)
+
+
+def _sum_of(listed: list[_Present]) -> _Present:
+    macs, costs, kernels, fused = zip(*listed, strict=True) if listed else ((), (), (), ())
+    return _Present(sum(macs), sum(costs), sum(kernels), sum(fused))
 
 
 def _dearer(after: int, before: int) -> Refused:

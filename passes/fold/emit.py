@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graphopt.analysis.affine import Span
 from graphopt.model import Model
-from graphopt.ops.affine import Form, Kernel, Refused, evaluate
+from graphopt.ops.affine import AffineMap, Compose, Form, Kernel, Refused, evaluate
 
 Array = NDArray[Any]
 
@@ -35,23 +35,42 @@ def values_of(span: Span, elem_type: int) -> tuple[Array, Array | None] | Refuse
     with np.errstate(all="ignore"):
         kernel: Kernel = evaluate(span.map)
         exact = (np.asarray(kernel.weight), np.asarray(kernel.bias))
-        cast = tuple(a.astype(dtype) for a in exact)
-    if not all(np.isfinite(a).all() for a in exact):
+        weight, bias = (a.astype(dtype) for a in exact)
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        if all(np.isfinite(a).all() for a in exact):
+            return Refused("overflow", f"its weights do not fit into {dtype.name}")
         return Refused("non-finite-weights", "its weights hold NaN or infinity")
-    if not all(np.isfinite(a.astype(np.float64)).all() for a in cast):
-        return Refused("overflow", f"its weights do not fit into {dtype.name}")
-    weight, bias = cast
     return weight, bias if bias.any() else None
 
 
-def operators(model: Model, span: Span) -> int | None:
-    """How many operators ``replace`` writes for a span, at most; None if there is no operator for it."""
-    form = span.map.form
-    if _has_kernel(model, span):
+Factors = dict[int, Array | None]
+"""The scales of diagonal maps by identity; None where all of them are 1."""
+
+
+def operators(top: AffineMap, kernel: bool, opset: int, memo: Factors) -> int | None:
+    """How many operators ``replace`` writes for a map, at most; None if there is no operator for it.
+
+    ``kernel``: whether one of its operators multiplies with weights; ``memo``: scales that are known, to be used again.
+    """
+    form = top.form
+    if kernel:
         return 2 if form.biased and form.axis != 1 else 1
-    if not form.diagonal or model.opset < _BROADCASTING:
+    if not form.diagonal or opset < _BROADCASTING:
         return None
-    return 2 if form.biased and bool(np.any(np.asarray(evaluate(span.map).weight) != 1)) else 1
+    return 2 if form.biased and _factors(top, memo) is not None else 1
+
+
+def _factors(top: AffineMap, memo: Factors) -> Array | None:
+    """The scales of a diagonal map: what ``evaluate`` makes, without its shifts."""
+    if id(top) not in memo:
+        match top:
+            case Compose():
+                first, second = _factors(top.first, memo), _factors(top.second, memo)
+                factors = first if second is None else second if first is None else first * second
+            case _:
+                factors = np.asarray(evaluate(top).weight).reshape(-1)
+        memo[id(top)] = factors if factors is not None and (factors != 1).any() else None
+    return memo[id(top)]
 
 
 def replace(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:

@@ -42,7 +42,7 @@ class Fold(Pass):
         origins: dict[str, list[str]] = {}
         for _ in range(_ROUNDS):
             plan = choose(ctx.analyses(model), ctx.input_shapes(), self.max_growth, ctx.target.fusions)
-            obstacles = plan.obstacles
+            obstacles = list(plan.obstacles.values())
             done = _apply(model, ctx, plan.choices, outcome, obstacles, provenance, origins)
             if not done:
                 break

@@ -19,13 +19,17 @@ Addition: the branches need equal strides and equal output sizes. Pad by the lar
 P - p_b in the union support, and choose the end pad that gives the common output size: with c = p + p_end - e equal for all
 branches the sizes agree for every input; otherwise only for a known H. A branch never reads beyond its own pad, whatever the
 union's is.
+
+Networks repeat themselves, and the same few forms meet again and again: what two of them compose to is remembered.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+_REMEMBERED = 2**14
 
 Sizes = tuple[int | None, ...]
 """Spatial sizes of a map's input; None where not known."""
@@ -41,7 +45,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Everything about an affine map but its numbers. ``rank`` and ``axis``: of the tensors, and where their channels lie."""
+    """Everything about an affine map but its numbers.
+
+    Attributes:
+        rank, axis: of the tensors, and where their channels lie.
+        weights: weights of the kernel, gaps left out: multiply-accumulates at one output position.
+        diagonal: a scale and a shift per channel, nothing else.
+    """
 
     rank: int
     axis: int
@@ -56,20 +66,25 @@ class Form:
     biased: bool = False
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
+    weights: int = field(init=False, repr=False, compare=False)
+    diagonal: bool = field(init=False, repr=False, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        key = (self.rank, self.axis, self.c_in, self.c_out, self.groups, self.extent, self.grid, self.stride, self.begin, self.end)
+        object.__setattr__(self, "_hash", hash((key, self.biased, self.transposed, self.output_padding)))
+        object.__setattr__(self, "weights", self.c_out * (self.c_in // self.groups) * math.prod(self.taps))
+        object.__setattr__(self, "diagonal", self._is_diagonal())
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def taps(self) -> tuple[int, ...]:
         """Kernel taps on each axis once the gaps of the dilation are left out."""
         return tuple((e - 1) // g + 1 if g else 1 for e, g in zip(self.extent, self.grid, strict=True))
 
-    @property
-    def weights(self) -> int:
-        """Weights of the kernel, gaps left out: multiply-accumulates at one output position."""
-        return self.c_out * (self.c_in // self.groups) * math.prod(self.taps)
-
-    @property
-    def diagonal(self) -> bool:
-        """A scale and a shift per channel, nothing else."""
+    def _is_diagonal(self) -> bool:
         return (
             self.groups == self.c_in == self.c_out
             and not self.transposed
@@ -93,6 +108,7 @@ def pointwise(rank: int, axis: int, channels: int, biased: bool) -> Form:
     return Form(rank, axis, channels, channels, channels, (1,) * n, (0,) * n, (1,) * n, (0,) * n, (0,) * n, biased)
 
 
+@lru_cache(_REMEMBERED)
 def compose(second: Form, first: Form, sizes: Sizes) -> Form | Refused:
     """``second`` after ``first``, whose input has ``sizes``, if that is exact."""
     form = interior(second, first)
@@ -106,6 +122,7 @@ def compose(second: Form, first: Form, sizes: Sizes) -> Form | Refused:
     return form
 
 
+@lru_cache(_REMEMBERED)
 def interior(second: Form, first: Form) -> Form | Refused:
     """``second`` after ``first`` away from the border: the form that it would have if padding were no obstacle."""
     if (second.rank, second.axis) != (first.rank, first.axis):
@@ -153,7 +170,8 @@ def _ring_is_zero(second: Form, first: Form, sizes: Sizes) -> bool:
     return True
 
 
-def add(forms: Sequence[Form], sizes: Sizes) -> Form | Refused:
+@lru_cache(_REMEMBERED)
+def add(forms: tuple[Form, ...], sizes: Sizes) -> Form | Refused:
     """The sum of maps of one tensor with ``sizes``."""
     lead = forms[0]
     if any(f.transposed for f in forms):

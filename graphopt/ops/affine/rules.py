@@ -2,6 +2,9 @@
 
 A rule returns a ``Linear`` (a map of one input), a ``Sum`` (a weighted sum of inputs), a ``Refused`` where the operator would be
 affine but for a reason worth telling, or None where it simply is not.
+
+Weights are not read here: their shape and type are enough to say what a map is, and most of them stay where they are. Biases,
+scales and shifts are small and are.
 """
 
 from __future__ import annotations
@@ -44,6 +47,32 @@ Term = Linear | Sum
 AffineRule = Callable[[gs.Node, Facts], Term | Refused | None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Weight:
+    """A constant operand: its shape, and its values when somebody asks."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], NDArray[Any]]
+
+
+def _weight(node: gs.Node, index: int, facts: Facts) -> _Weight | Refused | None:
+    """Input ``index`` if it is a constant of floats with elements; None if it is another constant, Refused if it is none."""
+    if not has_input(node, index):
+        return None
+    tensor = node.inputs[index]
+    if isinstance(tensor, gs.Constant):
+        shape, is_float = static(facts.shape(tensor)), facts.dtype(tensor) in FLOATS
+
+        def read() -> NDArray[Any]:
+            return np.asarray(facts.value(tensor))
+
+        return _Weight(shape, read) if shape is not None and is_float and all(shape) else None
+    value = facts.value(tensor)
+    if value is None:
+        return _NOT_CONSTANT
+    return _Weight(value.shape, lambda: value) if _is_float(value) and value.size else None
+
+
 # -- convolutions ------------------------------------------------------------------------------------------------------------
 
 
@@ -53,7 +82,7 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if read is None or isinstance(read, Refused):
         return read
     weight, bias, sources = read
-    groups, n = attrs.int_(node, "group", 1), weight.ndim - 2
+    groups, n = attrs.int_(node, "group", 1), len(weight.shape) - 2
     kernel = weight.shape[2:]
     dilations = attrs.ints(node, "dilations", (1,) * n)
     strides = attrs.ints(node, "strides", (1,) * n)
@@ -68,7 +97,7 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     grid = tuple(d if k > 1 else 0 for k, d in zip(kernel, dilations, strict=True))
     biased = bias is not None and bool(np.any(bias))
     form = Form(n + 2, 1, weight.shape[1] * groups, weight.shape[0], groups, extent, grid, strides, pads[0], pads[1], biased)
-    return Linear(0, Leaf(form, lambda xp: _spread(weight, bias, form, form.c_out, xp), sources))
+    return Linear(0, Leaf(form, lambda xp: _spread(weight.read(), bias, form, form.c_out, xp), sources))
 
 
 def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
@@ -77,7 +106,7 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if read is None or isinstance(read, Refused):
         return read
     weight, bias, sources = read
-    groups, n = attrs.int_(node, "group", 1), weight.ndim - 2
+    groups, n = attrs.int_(node, "group", 1), len(weight.shape) - 2
     kernel = weight.shape[2:]
     dilations = attrs.ints(node, "dilations", (1,) * n)
     strides = attrs.ints(node, "strides", (1,) * n)
@@ -96,16 +125,18 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     form = Form(
         n + 2, 1, weight.shape[0], c_out, groups, extent, grid, strides, pads[:n], pads[n:], biased, True, extra
     )  # fmt: skip
-    return Linear(0, Leaf(form, lambda xp: _spread(weight, bias, form, c_out, xp), sources))
+    return Linear(0, Leaf(form, lambda xp: _spread(weight.read(), bias, form, c_out, xp), sources))
 
 
-def _weight_and_bias(node: gs.Node, facts: Facts) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, ...]] | Refused | None:
-    if not has_input(node, 1) or not has_input(node, 0):
+def _weight_and_bias(node: gs.Node, facts: Facts) -> tuple[_Weight, NDArray[Any] | None, tuple[str, ...]] | Refused | None:
+    if not has_input(node, 0):
         return None
-    weight, bias = facts.value(node.inputs[1]), constant_input(node, 2, facts)
-    if weight is None or (has_input(node, 2) and bias is None):
+    weight, bias = _weight(node, 1, facts), constant_input(node, 2, facts)
+    if weight is None or isinstance(weight, Refused):
+        return weight
+    if has_input(node, 2) and bias is None:
         return _NOT_CONSTANT
-    if weight.ndim < 3 or not _is_float(weight) or weight.size == 0:
+    if len(weight.shape) < 3:
         return None
     sources = tuple(node.inputs[i].name for i in (1, 2) if has_input(node, i))
     return weight, bias, sources
@@ -113,9 +144,11 @@ def _weight_and_bias(node: gs.Node, facts: Facts) -> tuple[NDArray[Any], NDArray
 
 def _spread(weight: NDArray[Any], bias: NDArray[Any] | None, form: Form, c_out: int, xp: Any) -> Kernel:
     """Put a dilated kernel on its full extent."""
-    dense = xp.zeros((*weight.shape[:2], *form.extent), dtype=xp.float64)
-    steps = tuple(slice(None, None, g or 1) for g in form.grid)
-    dense[(..., *steps)] = _float64(weight, xp)
+    dense = _float64(weight, xp)
+    if any(g > 1 for g in form.grid):
+        steps = tuple(slice(None, None, g or 1) for g in form.grid)
+        taps, dense = dense, xp.zeros((*weight.shape[:2], *form.extent), dtype=xp.float64)
+        dense[(..., *steps)] = taps
     return Kernel(dense, xp.zeros((c_out,), dtype=xp.float64) if bias is None else _float64(bias, xp))
 
 
@@ -203,15 +236,15 @@ def pad(node: gs.Node, facts: Facts) -> Term | Refused | None:
 
 def gemm(node: gs.Node, facts: Facts) -> Term | Refused | None:
     """Gemm with a constant right factor: y = alpha x B + beta C."""
-    weight, bias = constant_input(node, 1, facts), constant_input(node, 2, facts)
-    if attrs.int_(node, "transA", 0):
+    weight, bias = _weight(node, 1, facts), constant_input(node, 2, facts)
+    if attrs.int_(node, "transA", 0) or weight is None:
         return None
-    if weight is None or (has_input(node, 2) and bias is None):
+    if isinstance(weight, Refused) or (has_input(node, 2) and bias is None):
         return _NOT_CONSTANT
-    if weight.ndim != 2 or not _is_float(weight) or weight.size == 0:
+    if len(weight.shape) != 2:
         return None
-    matrix = weight if attrs.int_(node, "transB", 0) else weight.T
-    c_out, c_in = matrix.shape
+    across = bool(attrs.int_(node, "transB", 0))
+    c_out, c_in = weight.shape if across else weight.shape[::-1]
     if bias is not None and bias.size not in (1, c_out):
         return Refused("bias-per-row", "a Gemm whose bias differs from row to row")
     if bias is not None and bias.ndim == 2 and bias.shape[0] != 1:
@@ -222,23 +255,22 @@ def gemm(node: gs.Node, facts: Facts) -> Term | Refused | None:
 
     def build(xp: Any) -> Kernel:
         offset = xp.zeros((c_out,), dtype=xp.float64) if shift is None else beta * _float64(shift, xp)
-        return Kernel(alpha * _float64(matrix, xp), offset)
+        matrix = weight.read()
+        return Kernel(alpha * _float64(matrix if across else matrix.T, xp), offset)
 
     return Linear(0, Leaf(form, build, tuple(node.inputs[i].name for i in (1, 2) if has_input(node, i))))
 
 
 def matmul(node: gs.Node, facts: Facts) -> Term | Refused | None:
     """MatMul with a constant matrix on the right."""
-    weight, shape = constant_input(node, 1, facts), facts.shape(node.inputs[0])
-    if weight is None or shape is None or len(shape) < 2:
-        return None
-    if weight.ndim != 2 or not _is_float(weight) or weight.size == 0:
+    weight, shape = _weight(node, 1, facts), facts.shape(node.inputs[0])
+    if weight is None or isinstance(weight, Refused) or shape is None or len(shape) < 2 or len(weight.shape) != 2:
         return None
     c_in, c_out = weight.shape
     form = Form(len(shape), len(shape) - 1, c_in, c_out, 1)
 
     def build(xp: Any) -> Kernel:
-        return Kernel(_float64(weight.T, xp), xp.zeros((c_out,), dtype=xp.float64))
+        return Kernel(_float64(weight.read().T, xp), xp.zeros((c_out,), dtype=xp.float64))
 
     return Linear(0, Leaf(form, build, (node.inputs[1].name,)))
 
