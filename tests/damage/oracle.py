@@ -5,8 +5,8 @@
     else       wrong, with the reason
 
 Whatever the command was: no traceback, no signal, no internal error (exit code 3), no more than ``SECONDS``, and no more memory
-than 1 GiB and four times the file. A lossy pipeline computes something else on purpose, so its output need only load and have the same
-interface; it may also say that a budget cannot be met (exit code 1, GO4xx).
+than 1 GiB and four times the file. A lossy pipeline computes something else on purpose, so its output need only load; it may also
+say that a budget cannot be met (exit code 1, GO4xx).
 """
 
 from __future__ import annotations

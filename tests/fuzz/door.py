@@ -3,9 +3,9 @@
     python -m tests.fuzz.door [--seconds 60] [--corpus FOLDER] [--findings FOLDER]
 
 Each input is read, walked, written and read again (``target.examine``); what is accepted also goes through ``simplify`` and
-``fold`` in a worker process, whose death is counted but is no failure: native code is contained where the command line runs it. Failures:
-an exception that is not a clean error, a reading that loses something, more than 10 s, more than 2 GiB. Each is kept once a cause,
-as a file and a line. Prints how many inputs were tried; the exit code is 1 if there was a failure.
+``fold`` in a worker process, whose death is counted but is no failure: native code is contained where the command line runs it.
+Failures: an exception that is not a clean error, a reading that loses something, more than 10 s, more than 2 GiB. Each is kept
+once a cause, as a file and a line. Prints how many inputs were tried; the exit code is 1 if there was a failure.
 
 Libfuzzer ends its process when it is done or stuck. So the fuzzing itself is a child of the command, started again after a hang
 until the time is over; it leaves its counts in a file.
