@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import random
 import resource
@@ -26,9 +27,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.differential.pool import Failure, _Worker
+
 HANG = 10
 STUCK = 30
 """Seconds of one input: what is a failure, and when libfuzzer ends the process."""
+
+START = 120
+"""Seconds that a worker may take to import everything."""
 
 WORKER_MEMORY = 4 << 30
 MEMORY_MIB = 2048
@@ -44,7 +50,7 @@ class Session:
         self.counts: Counter[str] = Counter()
         self.seen: set[str] = set()
         self.scratch = tempfile.TemporaryDirectory(prefix="fuzz-")
-        self._worker: object = None
+        self._worker: _Worker[bytes, tuple[str, str] | None] | None = None
 
     def one(self, raw: bytes) -> None:
         """What libfuzzer calls with each input."""
@@ -66,26 +72,20 @@ class Session:
             self.save()
 
     def _rewrite(self, raw: bytes) -> None:
-        from tests.differential.pool import Failure, _Worker
-
         digest = hashlib.sha256(raw).hexdigest()
         if digest in self.seen:
             return
         self.seen.add(digest)
         if self._worker is None:
             self._worker = _Worker(_work)
+            _ask(self._worker, b"", START)
         worker = self._worker
-        assert isinstance(worker, _Worker)
-        worker.give(raw)
-        worker.pipe.poll(HANG)
-        result = worker.take(HANG)
-        worker.finished()
+        result = _ask(worker, raw, HANG)
         self.counts["rewritten"] += 1
-        if isinstance(result, Failure) or result is None:
-            kind = result.kind if result is not None else "timeout"
-            self.counts[f"worker {kind}"] += 1
-            self.keep(f"worker-{kind}", raw)
-            if kind != "error":
+        if isinstance(result, Failure):
+            self.counts[f"worker {result.kind}"] += 1
+            self.keep(f"worker-{result.kind}", raw)
+            if result.kind != "error":
                 worker.stop()
                 self._worker = None
         elif result:
@@ -108,9 +108,20 @@ class Session:
         (self.findings / "counts.json").write_text(json.dumps(self.counts))
 
 
+def _ask(worker: _Worker[bytes, tuple[str, str] | None], raw: bytes, seconds: float) -> tuple[str, str] | Failure | None:
+    """What the worker says of an input; a Failure where it says nothing."""
+    worker.give(raw)
+    worker.pipe.poll(seconds)
+    answered = worker.pipe.poll()
+    result = worker.take(seconds)
+    worker.finished()
+    return Failure("timeout", "no answer") if result is None and not answered else result
+
+
 def _work(raw: bytes) -> tuple[str, str] | None:
     from tests.fuzz.target import Finding, rewrite
 
+    importlib.import_module("onnxruntime")
     resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY, WORKER_MEMORY))
     try:
         rewrite(raw)
@@ -134,7 +145,7 @@ def fuzz(seconds: int, corpus: Path, findings: Path) -> None:
         return mutate(raw, size, random.Random(seed), atheris.Mutate)
 
     arguments = [
-        f"-max_total_time={seconds}", f"-timeout={STUCK}", f"-rss_limit_mb={MEMORY_MIB}", f"-max_len={LARGEST}",
+        f"-max_total_time={seconds}", f"-timeout={STUCK}", "-report_slow_units=1000", f"-rss_limit_mb={MEMORY_MIB}", f"-max_len={LARGEST}",
         f"-artifact_prefix={findings}/stopped-", "-print_final_stats=0", str(corpus),
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *arguments], session.one, custom_mutator=mutator)
@@ -147,10 +158,10 @@ def campaign(seconds: int, corpus: Path, findings: Path) -> tuple[Counter[str], 
 
     total: Counter[str] = Counter()
     failures: list[str] = []
-    end = time.monotonic() + seconds
     findings.mkdir(parents=True, exist_ok=True)
     if not corpus.is_dir() or not any(corpus.iterdir()):
         total["seeds"] = write_seeds(corpus)
+    end = time.monotonic() + seconds
     while (left := int(end - time.monotonic())) > 0:
         (findings / "counts.json").unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.fuzz.door", "--child", "--seconds", str(left)]
