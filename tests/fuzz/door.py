@@ -145,8 +145,8 @@ def fuzz(seconds: int, corpus: Path, findings: Path) -> None:
         return mutate(raw, size, random.Random(seed), atheris.Mutate)
 
     arguments = [
-        f"-max_total_time={seconds}", f"-timeout={STUCK}", "-report_slow_units=1000", f"-rss_limit_mb={MEMORY_MIB}", f"-max_len={LARGEST}",
-        f"-artifact_prefix={findings}/stopped-", "-print_final_stats=0", str(corpus),
+        f"-max_total_time={seconds}", f"-timeout={STUCK}", f"-rss_limit_mb={MEMORY_MIB}", f"-max_len={LARGEST}",
+        f"-artifact_prefix={findings}/stopped-", "-report_slow_units=999", str(corpus),
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *arguments], session.one, custom_mutator=mutator)
     atheris.Fuzz()
