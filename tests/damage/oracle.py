@@ -11,6 +11,7 @@ say that a budget cannot be met (exit code 1, GO4xx).
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -22,7 +23,9 @@ from tests.damage.corpus import EXACT, LOSSY, Case
 from tests.damage.draft import Allowed
 from tests.damage.process import Run, run, snapshot
 
-SECONDS = 60.0
+SECONDS = float(os.environ.get("DAMAGE_SECONDS", "60"))
+"""More for a busy machine: seconds are counted by the clock on the wall."""
+
 MEMORY = 1 << 30
 PER_BYTE = 4
 _REFUSAL = re.compile(r"error\[(GO\d{3})\]: [^\n]+\n(  help: [^\n]+\n)?")

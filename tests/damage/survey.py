@@ -1,6 +1,6 @@
 """What becomes of all damaged models, as a table.
 
-    python -m tests.damage.survey [--only KIND] [--exact] [--warm] [--jobs 2] [--seed N] [--keep FOLDER]
+    python -m tests.damage.survey [--only KIND] [--exact] [--warm] [--jobs 2] [--seconds S] [--seed N] [--keep FOLDER]
 
 prints a line a kind (refused, agreed, wrong; the codes) and each failure with its reproducer. ``--only`` takes a part of a kind's
 name or a room (file, header, structure, tensors, types, values, attributes, operators, external, bombs, depth, names, sound). The
@@ -26,10 +26,10 @@ from tests.differential.pool import Failure, run
 Verdicts = dict[Case, Verdict]
 
 
-def survey(cases: Sequence[Case], jobs: int = 2, progress: bool = False) -> Verdicts:
+def survey(cases: Sequence[Case], jobs: int = 2, progress: bool = False, seconds: float = SECONDS) -> Verdicts:
     """The verdict on each case. A worker that dies died in the oracle's own look at the result."""
     found: Verdicts = {}
-    for case, result in run(judge, cases, jobs=jobs, seconds=3 * SECONDS):
+    for case, result in run(judge, cases, jobs=jobs, seconds=3 * seconds):
         if isinstance(result, Failure):
             result = Verdict("wrong", f"the oracle's own run of the models: {result}")
         found[case] = result
@@ -76,16 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--exact", action="store_true", help="just `run --passes simplify,fold`, no other command")
     parser.add_argument("--warm", action="store_true", help="do not start Python anew for each run")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="that one run may take; more on a busy machine")
     parser.add_argument("--seed", type=int, default=SEED, help="another corpus")
     parser.add_argument("--keep", type=Path, help="leave the models that failed in this folder")
     options = parser.parse_args(argv)
     cases = corpus(options.only, options.seed, extra=not options.exact)
     if not cases:
         parser.error(f"no kind or room is named {options.only}")
+    os.environ["DAMAGE_SECONDS"] = str(options.seconds)  # the workers read it
     if options.warm:
-        os.environ["DAMAGE_WARM"] = "1"  # the workers read it
+        os.environ["DAMAGE_WARM"] = "1"
     start = time.monotonic()
-    verdicts = survey(cases, options.jobs, progress=True)
+    verdicts = survey(cases, options.jobs, progress=True, seconds=options.seconds)
     print("\n".join(table(verdicts)))
     wrong = failures(verdicts)
     print("\n".join(["", *wrong, "", *totals(verdicts), f"{time.monotonic() - start:.0f} s"]))
