@@ -18,15 +18,18 @@ from tests.damage.draft import KINDS, Allowed
 from tests.damage.process import Run
 from tests.damage.survey import failures, survey
 
-SAMPLE = 40
+SAMPLE = 38
+QUICK_BOMBS = ("constant of 8 gib", "concats that double")
+"""The room of bombs is for the whole corpus: what a deadline ends takes the deadline."""
+
 LEAST = 600
 """Models that the corpus has at least."""
 
 
 def sample() -> list[Case]:
     """One case of every so many kinds: all rooms are in it."""
-    kinds = list(KINDS)
-    chosen = {kinds[index * len(kinds) // SAMPLE] for index in range(SAMPLE)}
+    kinds = [name for name, kind in KINDS.items() if kind.room != "bombs"]
+    chosen = {kinds[index * len(kinds) // SAMPLE] for index in range(SAMPLE)}.union(QUICK_BOMBS)
     first: dict[str, Case] = {}
     for case in corpus(extra=False):
         if case.kind in chosen:
@@ -36,7 +39,7 @@ def sample() -> list[Case]:
 
 def test_a_sample() -> None:
     cases = sample()
-    assert len(cases) == SAMPLE
+    assert len(cases) == SAMPLE + len(QUICK_BOMBS)
     assert failures(survey(cases)) == []
 
 
