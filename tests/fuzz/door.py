@@ -140,6 +140,8 @@ def fuzz(seconds: int, corpus: Path, findings: Path) -> None:
     from tests.fuzz.mutate import mutate
 
     session = Session(findings)
+    # What is in the corpus was rewritten when it was found, and the seeds in the differential tests.
+    session.seen = {hashlib.sha256(path.read_bytes()).hexdigest() for path in corpus.iterdir()}
 
     def mutator(raw: bytes, size: int, seed: int) -> bytes:
         return mutate(raw, size, random.Random(seed), atheris.Mutate)
