@@ -119,9 +119,9 @@ def _assign(message: Message, field: FieldDescriptor, value: object) -> None:
 def _value(field: FieldDescriptor, old: Any, rng: random.Random, slots: list[Slot]) -> Any:
     if field.type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
         return rng.choice(_FLOATS)
-    if field.type == FieldDescriptor.TYPE_STRING:
+    if field.type == FieldDescriptor.TYPE_STRING and isinstance(old, str):
         texts = [v for m, f in slots if f.type == FieldDescriptor.TYPE_STRING and isinstance(v := getattr(m, f.name), str)]
         return rng.choice([*texts, "", "x", "Relu", "Conv", old + "_"])
-    if field.type == FieldDescriptor.TYPE_BYTES:
+    if isinstance(old, bytes):  # also text that is no UTF-8
         return rng.choice([b"", old[:-1], old + b"\0", old + old, bytes(len(old)), b"\xff" * len(old)])
     return rng.choice([*_INTEGERS, old + 1, old - 1, rng.randrange(32)])

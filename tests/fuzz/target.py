@@ -106,6 +106,8 @@ def rewrite(raw: bytes) -> str:
         model.proto()
     except GraphoptError as error:
         return error.diagnostic.code
+    except MemoryError:
+        return "GO990"  # what the command line makes of it
     except Exception as error:
         raise Finding(_place(error), f"{type(error).__name__}: {str(error)[:300]}") from error
     return ""
