@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import resource
 import signal
@@ -21,9 +20,6 @@ HALT = 6 << 30
 """Bytes at which a run is stopped: enough to tell that it is far too many, few enough for the machine to survive it."""
 
 _TICK = 0.01
-
-WARM = bool(os.environ.get("DAMAGE_WARM"))
-"""Fork the command from this process instead of starting Python anew: faster, but not quite what a user does."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ def run(arguments: Sequence[str], folder: Path, seconds: float) -> Run:
     begin, peak, stopped = time.monotonic(), 0, ""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with out.open("wb") as stdout, err.open("wb") as stderr:
-        child = (_fork if WARM else _start)(arguments, stdout, stderr)
+        child = _start(arguments, stdout, stderr)
     while True:
         pid, status, usage = os.wait4(child, os.WNOHANG)
         if pid:
@@ -76,33 +72,6 @@ def _start(arguments: Sequence[str], stdout: IO[bytes], stderr: IO[bytes]) -> in
     )  # fmt: skip
     child.returncode = 0  # it is waited for by hand, for its account of the memory
     return child.pid
-
-
-def _fork(arguments: Sequence[str], stdout: IO[bytes], stderr: IO[bytes]) -> int:
-    """The same from a process that has already imported everything, which is most of the time of a small model."""
-    import graphopt.passes.fold
-    import graphopt.passes.simplify
-    import graphopt.pipeline.manager  # noqa: F401
-    from graphopt.cli.main import run as main
-
-    importlib.import_module("onnxruntime")
-    child = os.fork()
-    if child:
-        return child
-    code = 3
-    try:
-        os.setsid()
-        with Path(os.devnull).open("rb") as nothing:
-            for number, file in enumerate((nothing, stdout, stderr)):
-                os.dup2(file.fileno(), number)
-        os.chdir(ROOT)
-        os.environ.update(_environment())
-        sys.argv = ["graphopt", *arguments]
-        code = main(arguments)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
 
 
 def _environment() -> dict[str, str]:

@@ -1,11 +1,10 @@
 """What becomes of all damaged models, as a table.
 
-    python -m tests.damage.survey [--only KIND] [--exact] [--warm] [--jobs 2] [--seconds S] [--seed N] [--keep FOLDER]
+    python -m tests.damage.survey [--only KIND] [--exact] [--jobs 2] [--seconds S] [--seed N] [--keep FOLDER]
 
 prints a line a kind (refused, agreed, wrong; the codes) and each failure with its reproducer. ``--only`` takes a part of a kind's
 name or a room (file, header, structure, tensors, types, values, attributes, operators, external, bombs, depth, names, sound). The
-exit code is 1 if anything is wrong. ``--warm`` forks the command from a process that has imported everything: four times as fast,
-for whoever is at work on a failure.
+exit code is 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -74,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.damage.survey", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", help="just the kinds whose name contains this, or one room")
     parser.add_argument("--exact", action="store_true", help="just `run --passes simplify,fold`, no other command")
-    parser.add_argument("--warm", action="store_true", help="do not start Python anew for each run")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that one run may take; more on a busy machine")
     parser.add_argument("--seed", type=int, default=SEED, help="another corpus")
@@ -84,8 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not cases:
         parser.error(f"no kind or room is named {options.only}")
     os.environ["DAMAGE_SECONDS"] = str(options.seconds)  # the workers read it
-    if options.warm:
-        os.environ["DAMAGE_WARM"] = "1"
     start = time.monotonic()
     verdicts = survey(cases, options.jobs, progress=True, seconds=options.seconds)
     print("\n".join(table(verdicts)))
