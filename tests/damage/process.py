@@ -79,8 +79,8 @@ def _environment() -> dict[str, str]:
 
 
 def _memory(pid: int) -> int:
-    """The greatest size so far of a process, and of those that it started and that still run, together."""
-    total, todo = 0, [pid]
+    """Bytes of a process and of those that it started, together now, or the most that one of them ever had."""
+    now, most, todo = 0, 0, [pid]
     while todo:
         one = todo.pop()
         try:
@@ -89,9 +89,14 @@ def _memory(pid: int) -> int:
                 todo.extend(int(child) for child in (thread / "children").read_text().split())
         except OSError:
             continue
-        high = next((line for line in status.splitlines() if line.startswith("VmHWM")), None)
-        total += int(high.split()[1]) << 10 if high is not None else 0
-    return total
+        sizes = dict(line.split(":", 1) for line in status.splitlines() if line.startswith("Vm"))
+        now += _kib(sizes.get("VmRSS", ""))
+        most = max(most, _kib(sizes.get("VmHWM", "")))
+    return max(now, most)
+
+
+def _kib(text: str) -> int:
+    return int(text.split()[0]) << 10 if text else 0
 
 
 def snapshot(folder: Path) -> dict[str, str]:
