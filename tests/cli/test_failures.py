@@ -132,7 +132,7 @@ def test_a_bug_is_exit_code_3_and_says_how_to_report_it(folder: Path, tmp_path: 
     script = tmp_path / "broken.py"
     script.write_text(
         "import graphopt.model, sys\n"
-        "def load(source): raise KeyError('oops')\n"
+        "def load(source, **options): raise KeyError('oops')\n"
         "graphopt.model.Model.load = load\n"
         "from graphopt.cli.main import run\n"
         "sys.exit(run(['run', 'model.onnx']))\n"
