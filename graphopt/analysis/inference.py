@@ -58,21 +58,22 @@ def infer(proto: onnx.ModelProto, *, strict: bool = False, check_type: bool = Fa
 
 def screened(node: onnx.NodeProto) -> str:
     """Why a node, or one in its subgraphs, must not come before native code; "" if it may."""
-    if node.op_type == "Split" and node.domain in _STANDARD:
+    standard = node.domain in _STANDARD  # inference knows no other
+    if node.op_type == "Split" and standard:
         declared = next((a.i for a in node.attribute if a.name == "num_outputs"), len(node.output))
         if declared != len(node.output):
             return f"says that it has {declared} outputs, and has {len(node.output)}"
     for attribute in node.attribute:
-        limit = _MOST_AXES if attribute.name in _AXES or attribute.name in _COUNTS else None
-        numbers = (attribute.i, *attribute.ints) if limit is not None else ()
+        numbers = (attribute.i, *attribute.ints) if standard and attribute.name in _AXES | _COUNTS else ()
         low = 0 if attribute.name in _COUNTS else -_MOST_AXES
         wrong = next((n for n in numbers if not low <= n <= _MOST_AXES), None)
         if wrong is not None:
             return f"has the attribute {attribute.name} = {wrong}, which no tensor can have"
         for graph in [attribute.g, *attribute.graphs]:
-            inner = next(filter(None, map(screened, graph.node)), "")
-            if inner:
-                return f"holds a node that {inner}"
+            for node_inside in graph.node:
+                inner = screened(node_inside)
+                if inner:
+                    return f"holds a node that {inner}"
     return ""
 
 
