@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from graphopt.errors import GraphoptError
     from graphopt.model import Model
-    from graphopt.model.reader import Source
+    from graphopt.model.source import Source
     from graphopt.pipeline.base import Pass
     from graphopt.pipeline.manager import Result, run
     from graphopt.pipeline.pipeline import Pipeline
@@ -42,11 +42,11 @@ _HOME = {
 }
 
 
-def load(source: Source) -> Model:
-    """Read a model from a path, its bytes or a ModelProto. Raises ModelError if it is damaged."""
+def load(source: Source, *, freeze_initializers: bool = False, inline_functions: bool = False) -> Model:
+    """Read a model from a path, its bytes or a ModelProto. Raises ModelError if it is damaged. See ``Model.load``."""
     from graphopt.model import Model
 
-    return Model.load(source)
+    return Model.load(source, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
 
 
 def __getattr__(name: str) -> object:

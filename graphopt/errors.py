@@ -6,7 +6,8 @@ A diagnostic is printed as
     error[GO003]: cycle.onnx: the graph has a cycle
       help: `graphopt inspect --no-validate cycle.onnx` shows it
 
-Codes: GO0xx the model file, GO4xx budgets, GO5xx verification and drift, GO8xx data, GO9xx usage. A code is never reused.
+Codes: GO0xx the model file (of these GO04x what native code makes of it, see ``graphopt.guard``), GO4xx budgets, GO5xx verification
+and drift, GO8xx data, GO9xx usage. A code is never reused.
 """
 
 from __future__ import annotations

@@ -8,10 +8,13 @@ Sequences, branches, skips, concatenations and nestings of them are all the same
 Operators that move elements to other axes (Reshape, Transpose) mean nothing by themselves. They are followed from the tensor that
 they start at, and where the axes are those of a feature map again, the whole chain is one map of that tensor.
 
-A span is closed if nothing outside of it reads a tensor inside of it: only then can one operator take its place.
+A span is closed if nothing outside of it reads a tensor inside of it: only then can one operator take its place. Which of its
+tensors are read from outside is known from the spans that it extends: another operator in a row reads only the last of them, so
+it lets no other in; a sum looks again at what its summands left open, since one may read inside another.
 
 At most ``LIMIT`` roots are followed for one tensor, and a span holds at most ``NODES`` operators, so the work is linear in nodes
-and the nesting of a map is bounded; longer chains and wider sums fold in several rounds.
+and the nesting of a map is bounded; longer chains and wider sums fold in several rounds. A span in a row holds nothing but what it
+adds to the one that it extends: the positions of its operators are collected when somebody asks.
 """
 
 from __future__ import annotations
@@ -56,17 +59,36 @@ _ROOTS = Refused(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Span:
-    """``top`` is ``map`` of ``root``; ``nodes`` are the positions of the operators between them in ``graph.nodes``, and ``moves``
-    of those that must be done to the root first: they put its other axes where the map has them.
+    """``top`` is ``map`` of ``root``.
+
+    Attributes:
+        own: positions in ``graph.nodes`` of the operators that it adds to ``inner``, or, where that is None, of all.
+        count: how many operators lie between root and top.
+        open: positions of those whose result is read from outside, or is a graph output; ``top`` does not count.
+        inner: the span that it extends.
+        moves: those operators that must be done to the root first: they put its other axes where the map has them.
     """
 
     root: gs.Tensor
     top: gs.Tensor
     map: AffineMap
-    nodes: frozenset[int]
+    own: frozenset[int]
+    count: int
+    open: frozenset[int] = frozenset()
+    inner: Span | None = None
     moves: tuple[int, ...] = ()
+
+    @property
+    def nodes(self) -> frozenset[int]:
+        """Positions of its operators in ``graph.nodes``."""
+        parts: list[frozenset[int]] = []
+        span: Span | None = self
+        while span is not None:
+            parts.append(span.own)
+            span = span.inner
+        return frozenset[int]().union(*parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +153,10 @@ class _Walk:
         self.approximate = approximate
         self.table = AffineTable()
         self.moved: dict[str, _Moved] = {}
+        self._positions = {id(n): i for i, n in enumerate(model.graph.nodes)}
+        self._outputs = {id(t) for t in model.graph.outputs}
+        self._axes: dict[int, int] = {}
+        self._spatial: dict[tuple[int, int, int], Sizes] = {}
 
     def run(self) -> AffineTable:
         for index, node in enumerate(self.model.graph.nodes):
@@ -167,16 +193,20 @@ class _Walk:
         before = self.table.spans.get(source.name, ())
         spans: list[Span] = []
         first = self._chain(steps, None, source, top)
+        inside = self._still_open(own, own, top)
         if not isinstance(first, Refused):
-            spans.append(Span(source, top, first, own))
+            spans.append(Span(source, top, first, own, len(own), inside))
+        if before and not self._read_only_by([source], own):
+            inside |= {max(self.table.made[source.name].nodes)}
         refused = first if isinstance(first, Refused) and not before else None
         form: Form | None = None
         for number, inner in enumerate(before):
-            if len(inner.nodes) + len(own) > NODES:
+            if inner.count + len(own) > NODES or len(spans) == LIMIT:
                 continue
             whole = self._chain(steps, inner.map, inner.root, top)
             if not isinstance(whole, Refused):
-                spans.append(Span(inner.root, top, whole, inner.nodes | own, inner.moves))
+                left = inner.open | inside if inside else inner.open
+                spans.append(Span(inner.root, top, whole, own, inner.count + len(own), left, inner, inner.moves))
             elif number == 0:
                 refused = whole
                 would = interior(steps[-1].form, inner.map.form) if len(steps) == 1 else whole
@@ -242,14 +272,20 @@ class _Walk:
         if axis is None or not isinstance(channels, int) or moved.replay is None:
             return
         here = identity_of(len(moved.view.shape), axis, channels)
-        before = [Span(moved.base, moved.base, here, frozenset()), *self.table.spans.get(moved.base.name, ())]
+        before = [Span(moved.base, moved.base, here, frozenset(), 0), *self.table.spans.get(moved.base.name, ())]
+        inside = self._still_open(moved.nodes, moved.nodes, top)
+        base = self.table.made.get(moved.base.name)
+        outside = base is not None and not self._read_only_by([moved.base], moved.nodes)
+        beyond = frozenset({max(base.nodes)}) if base is not None and outside else frozenset[int]()
         unit = identity_of(rank, place, 1).form
         spans: list[Span] = []
         for inner in before:
             form = inner.map.form
-            if form.pointwise and form.axis == axis and len(inner.nodes) + len(moved.nodes) <= NODES:
+            if form.pointwise and form.axis == axis and inner.count + len(moved.nodes) <= NODES:
                 whole = Relaid(replace(form, axis=place, axes=unit.axes), inner.map)
-                spans.append(Span(inner.root, top, whole, inner.nodes | moved.nodes, (*inner.moves, *moved.replay)))
+                left = inner.open | inside | (beyond if inner.count else frozenset())
+                count, moves = inner.count + len(moved.nodes), (*inner.moves, *moved.replay)
+                spans.append(Span(inner.root, top, whole, moved.nodes, count, left, inner if inner.count else None, moves))
         self.table.made[top.name] = Made(moved.nodes, (moved.base,))
         self.table.spans[top.name] = tuple(spans[:LIMIT])
 
@@ -282,19 +318,23 @@ class _Walk:
 
     def _sum(self, index: int, node: gs.Node, top: gs.Tensor, term: Sum) -> None:
         options = [dict(self._branches(node.inputs[part.source])) for part in term.parts]
+        own = frozenset({index})
         spans: list[Span] = []
         told = False
         for name in options[0]:
             if not all(name in o for o in options):
                 continue
             branches = [o[name] for o in options]
-            nodes = frozenset[int]().union(*(b.nodes for b in branches)) | {index}
+            nodes = own.union(*{id(b): b.nodes for b in branches if b.count}.values())
             moves = {b.moves for b in branches}
             if len(nodes) > NODES or len(moves) > 1:
                 continue
             whole = self._added(branches, term)
             if not isinstance(whole, Refused):
-                spans.append(Span(branches[0].root, top, whole, nodes, moves.pop()))
+                ends = (max(self.table.made[b.top.name].nodes) for b in branches if b.count)
+                suspects = own.union(*(b.open for b in branches), ends)
+                left = self._still_open(suspects & nodes, nodes, top)
+                spans.append(Span(branches[0].root, top, whole, nodes, len(nodes), left, None, moves.pop()))
             elif not told:
                 self.table.obstacles.append(Obstacle(node_label(node), whole))
                 told = True
@@ -304,7 +344,7 @@ class _Walk:
         if spans:
             unique = {node.inputs[part.source].name: node.inputs[part.source] for part in term.parts}
             self.table.made[top.name] = Made(frozenset({index}), tuple(unique.values()))
-            self.table.spans[top.name] = tuple(sorted(spans, key=lambda s: len(s.nodes))[:LIMIT])
+            self.table.spans[top.name] = tuple(sorted(spans, key=lambda s: s.count)[:LIMIT])
 
     def _added(self, branches: Sequence[Span], term: Sum) -> AffineMap | Refused:
         root = branches[0].root
@@ -323,11 +363,24 @@ class _Walk:
             parts.append((one, part.factor))
         return summed(parts, sizes)
 
+    def _still_open(self, suspects: frozenset[int], nodes: frozenset[int], top: gs.Tensor) -> frozenset[int]:
+        """The operators among ``suspects`` whose results, ``top`` apart, are read outside of ``nodes``."""
+        made = {i: [t for t in self.model.graph.nodes[i].outputs if t is not top] for i in suspects}
+        return frozenset(i for i, tensors in made.items() if not self._read_only_by(tensors, nodes))
+
+    def _read_only_by(self, tensors: Sequence[gs.Tensor], nodes: frozenset[int]) -> bool:
+        """Whether nobody but the operators at the positions ``nodes`` needs ``tensors``."""
+        return all(
+            id(t) not in self._outputs and all(self._positions.get(id(reader)) in nodes for reader in t.outputs)
+            for t in tensors
+            if t.name
+        )
+
     def _branches(self, tensor: gs.Tensor) -> Iterator[tuple[str, Span]]:
         """A summand as a map of its roots, and of itself."""
         spans = self.table.spans.get(tensor.name, ())
         for shape in self._layouts(tensor, spans):
-            yield tensor.name, Span(tensor, tensor, identity_of(*shape), frozenset())
+            yield tensor.name, Span(tensor, tensor, identity_of(*shape), frozenset(), 0)
         yield from ((s.root.name, s) for s in spans)
 
     def _layouts(self, tensor: gs.Tensor, spans: Sequence[Span]) -> list[tuple[int, int, int]]:
@@ -344,14 +397,20 @@ class _Walk:
 
     def _reader_axis(self, tensor: gs.Tensor, rank: int) -> int:
         """Matrix products read channels from the last axis, everything else from axis 1."""
-        return rank - 1 if any(n.op == "MatMul" for n in tensor.outputs) else 1
+        axis = self._axes.get(id(tensor))
+        if axis is None:
+            axis = self._axes[id(tensor)] = rank - 1 if any(n.op == "MatMul" for n in tensor.outputs) else 1
+        return axis
 
     def _sizes(self, root: gs.Tensor, form: Form) -> Sizes:
-        shape = self.facts.shape(root)
-        if shape is None or len(shape) != form.rank:
-            return (None,) * (form.rank - 2)
-        spatial = shape[2:] if form.axis == 1 else shape[1:-1]
-        return tuple(d if isinstance(d, int) else None for d in spatial)
+        key = (id(root), form.rank, form.axis)
+        known = self._spatial.get(key)
+        if known is None:
+            shape = self.facts.shape(root)
+            spatial = None if shape is None or len(shape) != form.rank else shape[2:] if form.axis == 1 else shape[1:-1]
+            known = tuple(d if isinstance(d, int) else None for d in spatial) if spatial is not None else (None,) * (form.rank - 2)
+            self._spatial[key] = known
+        return known
 
     def _label(self, nodes: frozenset[int]) -> str:
         return node_label(self.model.graph.nodes[max(nodes)])
@@ -362,14 +421,13 @@ def _channels(view: View) -> int:
     return channels if isinstance(channels, int) else 0
 
 
-def leak(model: Model, span: Span, positions: dict[int, int]) -> Refused | None:
-    """Why a span is not closed; None if it is. ``positions``: of nodes, by identity."""
-    for index in span.nodes:
-        for tensor in model.graph.nodes[index].outputs:
-            if tensor is span.top or not tensor.name:
-                continue
-            if model.is_output(tensor):
-                return Refused("graph-output", f"'{tensor.name}' inside is an output of the graph")
-            if any(positions.get(id(reader)) not in span.nodes for reader in tensor.outputs):
-                return Refused("extra-consumer", f"'{tensor.name}' inside is read from outside")
-    return None
+def leak(model: Model, span: Span) -> Refused | None:
+    """Why a span is not closed; None if it is."""
+    if not span.open:
+        return None
+    first = model.graph.nodes[min(span.open)]
+    tensors = [t for t in first.outputs if t is not span.top and t.name]
+    returned = next((t.name for t in tensors if model.is_output(t)), None)
+    if returned is not None:
+        return Refused("graph-output", f"'{returned}' inside is an output of the graph")
+    return Refused("extra-consumer", f"'{tensors[0].name}' inside is read from outside")

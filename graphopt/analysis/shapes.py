@@ -12,8 +12,9 @@ from typing import Any
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx.shape_inference import InferenceError, infer_shapes
+from onnx.shape_inference import InferenceError
 
+from graphopt.analysis.inference import infer
 from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.model import Model
 from graphopt.ops.facts import Shape
@@ -75,7 +76,7 @@ class Shapes(Analysis[ShapeTable]):
         declared = {v.name: v.type for v in [*proto.graph.value_info, *proto.graph.output, *proto.graph.input]}
         _forget_declared(proto, dict(self.inputs))
         try:
-            graph = infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True).graph
+            graph = infer(proto).graph
         except (InferenceError, ValueError, RuntimeError, MemoryError):
             return ShapeTable(analyses.model, declared)
         found = {v.name: v.type for v in [*graph.value_info, *graph.output, *graph.input]}

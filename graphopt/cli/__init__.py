@@ -9,9 +9,9 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """The console script ``graphopt``: run the command line and exit."""
+    """The console script ``graphopt``: run the command line, watched by a process that cannot crash, and exit."""
     import sys
 
-    from graphopt.cli.main import run
+    from graphopt.cli.main import supervised
 
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(supervised(sys.argv[1:]))

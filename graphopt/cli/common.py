@@ -9,6 +9,8 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from graphopt.guard.limits import parse_size
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -27,6 +29,37 @@ def format_option(*formats: str) -> Callable[[C], C]:
 def model_argument(command: C) -> C:
     """MODEL: an ONNX file. Whether it exists and what it holds is for ``Model.load`` to say."""
     return click.argument("model", type=click.Path())(command)
+
+
+def load_options(command: C) -> C:
+    """``--freeze-initializers`` and ``--inline-functions``: keyword arguments of ``Model.load`` of the same names."""
+    freeze = click.option("--freeze-initializers", is_flag=True, help="Make constants of inputs that have a default value.")
+    inline = click.option("--inline-functions", is_flag=True, help="Replace calls of the model's functions by their bodies.")
+    return freeze(inline(command))
+
+
+class Size(click.ParamType[int]):
+    """Bytes: ``8GiB``, ``500MB``, ``0``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a size such as 8GiB", param, ctx)
+
+
+def limit_options(command: C) -> C:
+    """``--memory-limit`` and ``--time-limit``: what a model may take until it is known to be harmless."""
+    memory_help = "Memory that an unknown model may take, such as 8GiB; 0: any. Its size decides otherwise."
+    time_help = "Time that checking, loading and running it once may take; 0: any. Its size decides otherwise."
+    memory = click.option("--memory-limit", type=Size(), metavar="SIZE", help=memory_help)
+    seconds = click.option("--time-limit", type=click.FloatRange(min=0), metavar="SECONDS", help=time_help)
+    return memory(seconds(command))
 
 
 def on_terminal(stream: TextIO) -> bool:

@@ -15,10 +15,11 @@ from rich.table import Table
 
 from graphopt.analysis import Analyses
 from graphopt.analysis.channels import ChannelGraph, Channels, Group
-from graphopt.cli.common import debug_option, emit, format_option, model_argument
-from graphopt.cli.shapes import input_shapes, shape_option
+from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument
+from graphopt.cli.shapes import admitted, shape_option
 from graphopt.cli.terminal import shortened, show, stdout_width
 from graphopt.errors import printable
+from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.report.text import si
 
@@ -30,12 +31,23 @@ soon."""
 @click.command(name="groups", short_help="Show which channels depend on each other.")
 @model_argument
 @shape_option
+@load_options
 @format_option("text", "json", "dot")
+@limit_options
 @debug_option
-def command(model: str, shape: tuple[str, ...], form: str) -> None:
+def command(
+    model: str,
+    shape: tuple[str, ...],
+    freeze_initializers: bool,
+    inline_functions: bool,
+    form: str,
+    memory_limit: int | None,
+    time_limit: float | None,
+) -> None:
     """Show which channels of MODEL depend on each other: they can be removed together only, or not at all."""
-    loaded = Model.load(model)
-    found = Analyses(loaded).get(Channels(inputs=input_shapes(loaded, shape)))
+    limits = Limits(memory_limit, time_limit)
+    loaded, shapes = admitted(model, shape, limits, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
+    found = Analyses(loaded).get(Channels(inputs=shapes))
     if form == "json":
         emit(json.dumps({"schema": 1, "model": loaded.label, **found.to_json()}, indent=2))
     elif form == "dot":

@@ -10,10 +10,11 @@ from rich import box
 from rich.table import Table
 
 from graphopt.analysis import Analyses, Cost, Shapes
-from graphopt.cli.common import debug_option, emit, format_option, model_argument
-from graphopt.cli.shapes import input_shapes, shape_option
+from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument
+from graphopt.cli.shapes import admitted, shape_option
 from graphopt.cli.terminal import shortened, show, stdout_width
 from graphopt.errors import printable
+from graphopt.guard.limits import Limits
 from graphopt.model import Model, node_key
 from graphopt.pipeline.figures import figures
 from graphopt.pipeline.record import Figures
@@ -27,12 +28,22 @@ BETWEEN = 3
 @click.command(name="inspect", short_help="Show what a model costs, layer by layer.")
 @model_argument
 @shape_option
+@load_options
 @format_option("text", "json")
+@limit_options
 @debug_option
-def command(model: str, shape: tuple[str, ...], form: str) -> None:
+def command(
+    model: str,
+    shape: tuple[str, ...],
+    freeze_initializers: bool,
+    inline_functions: bool,
+    form: str,
+    memory_limit: int | None,
+    time_limit: float | None,
+) -> None:
     """Show what MODEL costs, layer by layer: output shape, multiply-accumulates, parameters and share of the whole."""
-    loaded = Model.load(model)
-    shapes = input_shapes(loaded, shape)
+    limits = Limits(memory_limit, time_limit)
+    loaded, shapes = admitted(model, shape, limits, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
     total = figures(loaded, shapes)
     layers = _layers(loaded, shapes)
     if form == "json":

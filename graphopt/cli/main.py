@@ -7,12 +7,17 @@
     130  interrupted (Ctrl-C)
 
 A traceback is printed with ``--debug`` only.
+
+The commands that hand a model to native code (``WATCHED``) run in a child process, see ``graphopt.guard``: should it crash or
+hang, the parent says so in the same form. Nothing that native code writes to stderr on its way down is part of that form, so it
+goes nowhere, except with ``--debug``.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,9 +28,54 @@ import click
 from graphopt.cli.app import app
 from graphopt.cli.common import colour
 from graphopt.errors import Diagnostic, GraphoptError
+from graphopt.guard.death import MEMORY_HINT, size
+from graphopt.guard.doing import watched
+from graphopt.guard.limits import confined
 
 BUG = 3
+WATCHED = frozenset({"run", "inspect", "groups"})
 INTERRUPTED = 130
+
+
+def supervised(arguments: Sequence[str]) -> int:
+    """As ``run``, in a child process where the command needs it and the system can."""
+    from graphopt.guard.supervisor import can_supervise, supervise
+
+    debug = "--debug" in arguments
+    if not arguments or arguments[0] not in WATCHED or not can_supervise():
+        return run(arguments)
+    told = supervise()
+    if told is None:
+        _quieten(debug)
+        return run(arguments)
+    _replace_signs()
+    if isinstance(told, Diagnostic):
+        return _fail(told, 2, False)
+    if told >= 0:
+        return told
+    if told == -signal.SIGINT:
+        return _interrupted()
+    signal.signal(-told, signal.SIG_DFL)
+    os.kill(os.getpid(), -told)
+    return INTERRUPTED
+
+
+def _quieten(debug: bool) -> None:
+    """Keep our stderr apart from that of native code, which goes nowhere; with ``--debug`` both are shown, and where a crash
+    was.
+    """
+    if debug:
+        import faulthandler
+
+        if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is None where descriptor 2 is closed
+            faulthandler.enable()
+        return
+    with suppress(OSError, AttributeError, ValueError):
+        own = os.dup(sys.stderr.fileno())
+        sys.stderr = open(own, "w", encoding=sys.stderr.encoding, errors="replace", buffering=1)  # noqa: PTH123, SIM115
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -56,7 +106,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _fail(_system(error), 2, debug)
     except MemoryError:
-        return _fail(Diagnostic("GO990", "", "out of memory", "a smaller --data, or a machine with more"), 2, debug)
+        return _fail(_no_memory(), 2, debug)
     except Exception as error:  # noqa: BLE001 - whatever is left is a bug of ours
         return _fail(_bug(error), BUG, debug)
     return code if isinstance(code, int) else 0
@@ -93,6 +143,14 @@ def _usage(error: click.ClickException) -> Diagnostic:
         why = why.partition(" Did you mean")[0].partition(" (Possible")[0].rstrip(".")
         hint = "did you mean " + " or ".join(f"`{one}`" for one in sorted(error.possibilities)) + "?"
     return Diagnostic("GO920", command, why[:1].lower() + why[1:], hint)
+
+
+def _no_memory() -> Diagnostic:
+    page = watched()
+    if confined() and page is not None:
+        why = f"it takes more memory than the {size(confined())} it may have"
+        return Diagnostic("GO042", page.read().where, why, MEMORY_HINT)
+    return Diagnostic("GO990", "", "out of memory", "a smaller --data, or a machine with more")
 
 
 def _system(error: OSError) -> Diagnostic:

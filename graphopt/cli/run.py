@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 
-from graphopt.cli.common import debug_option, emit, format_option, model_argument, on_terminal
+from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument, on_terminal
 from graphopt.cli.progress import watching
 from graphopt.cli.terminal import stdout_width
 from graphopt.errors import UsageError
+from graphopt.guard.doing import watched
+from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.model.files import refuse_target, write_bytes
 from graphopt.pipeline import DEFAULT_TARGET
@@ -21,6 +23,7 @@ from graphopt.pipeline.manager import SAMPLES, run
 from graphopt.pipeline.pipeline import Pipeline
 from graphopt.report import to_json, to_text
 from graphopt.target import Target
+from graphopt.verify.contact import begin
 
 EXACT = "simplify,fold"
 """The pipeline where none is named: everything that changes no output."""
@@ -40,8 +43,11 @@ EXACT = "simplify,fold"
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything that draws.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one operator.")
 @click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True, help="How many samples to verify on.")
-@click.option("--no-timing", is_flag=True, help="Do not measure latency.")
+@click.option("--timing/--no-timing", default=None, help="Measure latency (by default, unless the weights exceed 256 MiB).")
+@click.option("--explain", is_flag=True, help="List every rewrite, and every refusal with its reason.")
+@load_options
 @click.option("--unverified", is_flag=True, help="Go on with a model that onnxruntime cannot run; nothing is compared.")
+@limit_options
 @debug_option
 def command(
     model: str,
@@ -57,8 +63,13 @@ def command(
     seed: int,
     threads: int,
     samples: int,
-    no_timing: bool,
+    timing: bool | None,
+    explain: bool,
+    freeze_initializers: bool,
+    inline_functions: bool,
     unverified: bool,
+    memory_limit: int | None,
+    time_limit: float | None,
 ) -> None:
     """Compile MODEL: run passes over it, verify each against the model before it, then write the result.
 
@@ -72,7 +83,10 @@ def command(
     pipeline = Pipeline.parse(passes)
     device = Target.load(target)
     _check_outputs(Path(model), output, report_path, force)
-    loaded = Model.load(model)
+    begin(model, Limits(memory_limit, time_limit))
+    loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
+    for path in filter(None, (output, report_path)):  # now that it is known what the model reads besides its own file
+        loaded.refuse_output(path, force=force)
     with watching() as monitor:
         result = run(
             loaded,
@@ -84,9 +98,12 @@ def command(
             seed=seed,
             threads=threads,
             samples=samples,
-            timing=not no_timing,
+            timing=timing,
             verify=not unverified,
             monitor=monitor,
+            memory_limit=memory_limit,
+            time_limit=time_limit,
+            isolate=watched() is None,
         )
     if output is not None:
         result.save(output, force=force)
@@ -96,7 +113,7 @@ def command(
         emit(to_json(result.report))
         return
     colour = on_terminal(sys.stdout)
-    emit(to_text(result.report, width=stdout_width(), colour=colour))
+    emit(to_text(result.report, width=stdout_width(), colour=colour, explain=explain))
     emit(f"\nwritten: {output}" if output is not None else "\nnothing written: no -o was given")
 
 

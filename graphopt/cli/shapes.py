@@ -9,12 +9,16 @@ from typing import Any, TypeVar
 import click
 
 from graphopt.errors import UsageError
+from graphopt.guard.doing import watched
+from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.ops.facts import static
 from graphopt.pipeline import InputShapes
 from graphopt.pipeline.context import shapes_of
 from graphopt.runtime import generated, input_specs
 from graphopt.spec import near
+from graphopt.verify import isolated
+from graphopt.verify.contact import admit, begin, first_contact
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -25,6 +29,20 @@ def shape_option(command: C) -> C:
     """The option, which may be given once for each input."""
     help_text = "Shape of an input, NAME=1x3x224x224; open sizes are guessed otherwise."
     return click.option("--shape", multiple=True, metavar="NAME=DIMS", help=help_text)(command)
+
+
+def admitted(
+    path: str, given: tuple[str, ...], limits: Limits, *, freeze_initializers: bool = False, inline_functions: bool = False
+) -> tuple[Model, InputShapes]:
+    """Load a model and settle the shapes of its inputs. Raises ModelError GO042 for one that would take too much memory."""
+    begin(path, limits)
+    model = Model.load(path, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
+    if watched() is None:
+        isolated.probe(model, limits)
+    with first_contact(model, limits):
+        shapes = input_shapes(model, given)
+        admit(model, shapes, limits)
+    return model, shapes
 
 
 def input_shapes(model: Model, given: tuple[str, ...]) -> InputShapes:

@@ -8,7 +8,6 @@ out an attribute whose value still equals its origin is the origin's proto, with
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -18,10 +17,12 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, numpy_helper
 
 from graphopt.errors import ModelError
-from graphopt.model.weights import Weights, array_of
+from graphopt.model.payloads import INLINE, Fill, tensor_of
+from graphopt.model.protos import copy_except
+from graphopt.model.weights import Origin, Weights
 
 
-def decode(proto: AttributeProto, folder: Path | None, label: str, read_graph: Callable[[onnx.GraphProto], gs.Graph]) -> Any:
+def decode(proto: AttributeProto, origin: Origin, read_graph: Callable[[onnx.GraphProto], gs.Graph]) -> Any:
     """The Python value of an attribute; the proto itself where there is no natural one."""
     if proto.ref_attr_name:
         return proto
@@ -39,7 +40,7 @@ def decode(proto: AttributeProto, folder: Path | None, label: str, read_graph: C
         case AttributeProto.STRINGS:
             return [_text(s) for s in proto.strings]
         case AttributeProto.TENSOR:
-            return gs.Constant(proto.t.name, Weights(proto.t, folder, label))
+            return gs.Constant(proto.t.name, Weights(proto.t, origin))
         case AttributeProto.GRAPH:
             return read_graph(proto.g)
         case _:
@@ -47,25 +48,45 @@ def decode(proto: AttributeProto, folder: Path | None, label: str, read_graph: C
 
 
 def encode(
-    name: str, value: Any, origin: AttributeProto | None, write_graph: Callable[[gs.Graph], onnx.GraphProto], where: str
+    name: str,
+    value: Any,
+    origin: AttributeProto | None,
+    write_graph: Callable[[gs.Graph], onnx.GraphProto],
+    where: str,
+    fill: Fill = INLINE,
 ) -> AttributeProto:
-    """The attribute of ``value``: its origin where nothing changed. Raises ModelError GO013 for a value ONNX cannot hold."""
+    """The attribute of ``value``: its origin where nothing changed. Raises ModelError GO013 for a value ONNX cannot hold.
+
+    ``fill`` says where the bytes of a tensor go.
+    """
     if isinstance(value, AttributeProto):
         return value
     if isinstance(value, gs.Graph):
-        fresh = AttributeProto(name=name, type=AttributeProto.GRAPH)
-        if origin is not None and origin.HasField("doc_string"):
-            fresh.doc_string = origin.doc_string
-        fresh.g.CopyFrom(write_graph(value))
-        return fresh
+        return _described(AttributeProto(name=name, type=AttributeProto.GRAPH, g=write_graph(value)), origin)
+    if isinstance(value, gs.Constant):
+        return _described(AttributeProto(name=name, type=AttributeProto.TENSOR, t=tensor_of(value, value.name, fill)), origin)
     if origin is not None and _unchanged(value, origin):
         return origin
-    return _make(name, value, origin, where)
+    return _described(_make(name, value, origin, where), origin)
+
+
+_VALUES = ("name", "type", "f", "i", "s", "t", "g", "sparse_tensor", "tp", "floats", "ints", "strings", "tensors", "graphs",
+           "sparse_tensors", "type_protos")  # fmt: skip
+
+
+_OWN = {AttributeProto.TENSOR: "t", AttributeProto.GRAPH: "g"}
+
+
+def _described(fresh: AttributeProto, origin: AttributeProto | None) -> AttributeProto:
+    """With what the origin says besides its value."""
+    if origin is not None:
+        # What an attribute holds besides the value of its declared type means nothing, and is kept if the value's place is.
+        own = _OWN.get(fresh.type) if fresh.type == origin.type else None
+        copy_except(fresh, origin, ("name", "type", own) if own else _VALUES)
+    return fresh
 
 
 def _make(name: str, value: Any, origin: AttributeProto | None, where: str) -> AttributeProto:
-    if isinstance(value, gs.Constant):
-        return onnx.helper.make_attribute(name, tensor_of(value, value.name))
     if isinstance(value, np.ndarray):
         return onnx.helper.make_attribute(name, numpy_helper.from_array(cast("NDArray[Any]", value), name))
     if isinstance(value, np.generic):
@@ -77,27 +98,6 @@ def _make(name: str, value: Any, origin: AttributeProto | None, where: str) -> A
         return onnx.helper.make_attribute(name, value)
     except (TypeError, ValueError) as error:
         raise ModelError("GO013", where, f"attribute '{name}' cannot be written: {error}") from None
-
-
-def tensor_of(constant: gs.Constant, name: str) -> onnx.TensorProto:
-    """A TensorProto of a constant's values: the one it came with, if nobody changed it."""
-    values = constant._values
-    if isinstance(values, Weights) and isinstance(values.proto, onnx.TensorProto):
-        if values.proto.name == name and not values.external:
-            return values.proto
-        proto = onnx.TensorProto()
-        proto.CopyFrom(values.proto)
-        proto.name = name
-        if values.external:
-            del proto.external_data[:]
-            proto.data_location = onnx.TensorProto.DEFAULT
-            path, offset, length = values.external_bytes()
-            with path.open("rb") as file:
-                file.seek(offset)
-                proto.raw_data = file.read(length)
-        return proto
-    array = array_of(values)
-    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(np.shape(array)), name)
 
 
 def _unchanged(value: Any, origin: AttributeProto) -> bool:
@@ -114,9 +114,6 @@ def _unchanged(value: Any, origin: AttributeProto) -> bool:
             return bool(value == list(origin.ints))
         case AttributeProto.STRINGS:
             return bool(value == [_text(s) for s in origin.strings])
-        case AttributeProto.TENSOR:
-            values = value._values if isinstance(value, gs.Constant) else None
-            return isinstance(values, Weights) and values.proto is origin.t and not values.external
         case _:
             return False
 

@@ -15,7 +15,7 @@ def copy_graph(graph: gs.Graph, ledger: Ledger) -> tuple[gs.Graph, Ledger]:
     """Copy ``graph`` with all subgraphs; tensors keep their names, subgraphs read the copied outer tensors."""
     shell = onnx.ModelProto()
     shell.CopyFrom(ledger.shell)
-    copier = _Copier(ledger, Ledger(shell))
+    copier = _Copier(ledger, Ledger(shell, ledger.files))
     twin = copier.graph(graph)
     twin.opset, twin.ir_version, twin.import_domains = graph.opset, graph.ir_version, shell.opset_import
     return twin, copier.new
@@ -37,6 +37,7 @@ class _Copier:
         self.new.graphs[id(twin)] = GraphRecord(
             twin, record.shell, list(record.inputs), list(record.outputs), list(record.values),
             list(record.initializers), list(record.sparse), unused, set(record.strays), dict(record.defaults),
+            {id(t): (t, value) for old, value in record.described.values() for t in [self.tensor(old)]},
         )  # fmt: skip
         return twin
 

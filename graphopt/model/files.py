@@ -1,30 +1,17 @@
-"""Writing a model to disk: all of it or nothing, never onto the input.
+"""Files that appear whole or not at all, and where none may be written.
 
-The bytes go to a temporary file in the same folder, are flushed to the disk and then renamed over the target: a reader (or a
-crash) sees the old file or the new one. Weights that would not fit into one protobuf message (2 GiB) go into ``NAME.data``
-beside the model, streamed, aligned to 4 KiB as the ONNX external-data format recommends.
+The bytes go to a temporary file in the same folder, are flushed to the disk and then renamed over the target, and the folder is
+flushed too: a reader, or a crash, sees the old file or the new one.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import IO
-
-import numpy as np
-import onnx
-import onnx_graphsurgeon as gs
-from onnx import external_data_helper
 
 from graphopt.errors import UsageError
-from graphopt.model.weights import Weights, array_of
-
-PROTOBUF_LIMIT = 2**31 - 2**24
-_ALIGNMENT = 4096
-_CHUNK = 1 << 24
-_SMALL = 1024
 
 
 def refuse_target(path: Path, source: Path | None, force: bool) -> None:
@@ -41,80 +28,65 @@ def refuse_target(path: Path, source: Path | None, force: bool) -> None:
         raise UsageError("GO907", str(path), "the output exists", "choose another path, or overwrite it with --force")
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Call ``write`` with a temporary file and rename it to ``path`` once it lies on the disk whole."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def refuse_inputs(path: Path, inputs: Collection[tuple[int, int]]) -> None:
+    """UsageError GO907 if ``path``, or what it links to, is one of the files (device and inode) that a model is read from."""
+    if identity_of(path) in inputs:
+        raise UsageError("GO907", str(path), "the output is a file that the input model reads", "choose another output path")
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such file."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def write_temporary(folder: Path, name: str, chunks: Iterable[bytes | memoryview]) -> Path:
+    """A new file in ``folder`` with these bytes, flushed to the disk; the name tells what it is for."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", suffix=".part", dir=folder)
+    path = Path(temporary)
+    try:
+        with os.fdopen(handle, "wb", buffering=1 << 20) as file:
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        path.chmod(0o666 & ~_umask())
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
+    return path
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Rename ``temporary`` over ``path`` and flush the folder."""
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Let renames and removals in ``folder`` reach the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some file systems cannot; the rename itself is atomic all the same
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, raw: bytes) -> None:
     """``raw`` as the whole content of ``path``, atomically."""
-
-    def write(file: IO[bytes]) -> None:
-        file.write(raw)
-
-    write_atomically(path, write)
+    put(write_temporary(path.parent, path.name, [raw]), path)
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def write_weights(proto: onnx.ModelProto, constants: dict[str, gs.Constant], path: Path) -> None:
-    """Stream the constants' bytes to ``path`` and let the initializers of ``proto`` (skeletons) name their place in it."""
-
-    def write(file: IO[bytes]) -> None:
-        for name, constant in constants.items():
-            offset = -(-file.tell() // _ALIGNMENT) * _ALIGNMENT
-            file.write(b"\0" * (offset - file.tell()))
-            length = _stream(constant, file)
-            tensor = proto.graph.initializer.add()
-            tensor.name = name
-            values = constant._values
-            tensor.dims.extend(values.shape)
-            tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(values.dtype))
-            tensor.raw_data = b"\0"  # set_external_data wants raw data; it is cleared again below
-            external_data_helper.set_external_data(tensor, path.name, offset, length)
-            tensor.ClearField("raw_data")
-
-    write_atomically(path, write)
-
-
-def _stream(constant: gs.Constant, file: IO[bytes]) -> int:
-    values = constant._values
-    if isinstance(values, Weights) and values.external:
-        source, offset, length = values.external_bytes()
-        with source.open("rb") as reader:
-            reader.seek(offset)
-            left = length
-            while left > 0:
-                chunk = reader.read(min(_CHUNK, left))
-                if not chunk:
-                    break
-                file.write(chunk)
-                left -= len(chunk)
-        return length
-    raw = onnx.numpy_helper.from_array(array_of(values)).raw_data
-    file.write(raw)
-    return len(raw)
-
-
-def external_candidates(constants: dict[str, gs.Constant]) -> dict[str, gs.Constant]:
-    """The constants that go to the data file: all but the small ones, which shape inference needs at hand, and strings."""
-    big: dict[str, gs.Constant] = {}
-    for name, constant in constants.items():
-        values = constant._values
-        if values.nbytes > _SMALL and np.dtype(values.dtype) != np.dtype(object):
-            big[name] = constant
-    return big

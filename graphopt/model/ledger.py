@@ -13,6 +13,21 @@ from dataclasses import dataclass, field
 import onnx
 import onnx_graphsurgeon as gs
 
+from graphopt.model.storage import DataFile, Folder
+
+
+@dataclass(slots=True)
+class Files:
+    """The files that a model is read from: its own, None if it came from memory, and its external data."""
+
+    own: DataFile | None
+    folder: Folder
+
+    def identities(self) -> set[tuple[int, int]]:
+        """Device and inode of each."""
+        files = [*self.folder.files.values(), *([self.own] if self.own is not None else [])]
+        return {file.identity for file in files}
+
 
 @dataclass(slots=True)
 class GraphRecord:
@@ -25,6 +40,7 @@ class GraphRecord:
         unused: the initializers that nothing read already on arrival (kept, since they came that way).
         strays: names with a value_info that nothing in the graph defines (kept, since they came that way).
         defaults: values of inputs that a caller may override (IR 4 and later).
+        described: tensors and the ValueInfoProto that they came with, by identity: a renamed tensor keeps its documentation.
     """
 
     graph: gs.Graph
@@ -36,14 +52,28 @@ class GraphRecord:
     sparse: list[str] = field(default_factory=list[str])
     unused: dict[str, gs.Constant] = field(default_factory=dict[str, gs.Constant])
     strays: set[str] = field(default_factory=set[str])
-    defaults: dict[str, onnx.TensorProto] = field(default_factory=dict[str, onnx.TensorProto])
+    defaults: dict[str, gs.Constant] = field(default_factory=dict[str, gs.Constant])
+    described: dict[int, tuple[gs.Tensor, onnx.ValueInfoProto]] = field(
+        default_factory=dict[int, tuple[gs.Tensor, onnx.ValueInfoProto]]
+    )
+
+    def origin(self, tensor: gs.Tensor) -> onnx.ValueInfoProto | None:
+        """The description that ``tensor`` came with."""
+        entry = self.described.get(id(tensor))
+        return entry[1] if entry is not None else None
 
 
 @dataclass(slots=True)
 class Ledger:
-    """All records of one model: ``shell`` is the ModelProto without its graph."""
+    """All records of one model.
+
+    Attributes:
+        shell: the ModelProto without its graph.
+        files: the files that its weights are read from; shared by all copies of the model.
+    """
 
     shell: onnx.ModelProto
+    files: Files
     graphs: dict[int, GraphRecord] = field(default_factory=dict[int, GraphRecord])
     nodes: dict[int, tuple[gs.Node, onnx.NodeProto]] = field(default_factory=dict[int, tuple[gs.Node, onnx.NodeProto]])
 

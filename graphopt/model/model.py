@@ -18,12 +18,16 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.errors import ModelError
-from graphopt.model import files, links
+from graphopt.model import files, links, saving
 from graphopt.model.copying import copy_graph
 from graphopt.model.ledger import Ledger
 from graphopt.model.order import sort_nodes, sweep
-from graphopt.model.reader import Source, read, read_proto
+from graphopt.model.reader import load
+from graphopt.model.skeleton import Skeleton
+from graphopt.model.source import Source
+from graphopt.model.storage import Span
 from graphopt.model.weights import Weights, array_of
+from graphopt.model.wire import MESSAGE_LIMIT
 from graphopt.model.writer import Writer
 
 
@@ -56,11 +60,20 @@ class Model:
         self._names: set[str] | None = None
 
     @classmethod
-    def load(cls, source: Source) -> Model:
-        """Read a model from a path, its bytes or a ModelProto. Raises ModelError (GO001 to GO013) if it is damaged."""
-        proto, path, label = read_proto(source)
-        graph, ledger = read(proto, path.parent if path is not None else None, label)
-        return cls(graph, ledger, path, label)
+    def load(cls, source: Source, *, freeze_initializers: bool = False, inline_functions: bool = False) -> Model:
+        """Read a model from a path, its bytes or a ModelProto. Large weights stay in the file, which stays open.
+
+        Args:
+            source: what to read. Bytes and protos must not be changed afterwards: they are not copied.
+            freeze_initializers: make constants of inputs that have a default value (IR 4 and later); a caller can then no
+                longer override them.
+            inline_functions: replace calls of the model's local functions by their bodies.
+
+        Raises:
+            ModelError: GO001 to GO018, the model is damaged, or names what it must not.
+        """
+        graph, ledger, opened = load(source, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
+        return cls(graph, ledger, opened.path, opened.label)
 
     # -- reading ---------------------------------------------------------------------------------------------------------
 
@@ -83,6 +96,11 @@ class Model:
     def metadata(self) -> dict[str, str]:
         """The model's metadata_props."""
         return {p.key: p.value for p in self._ledger.shell.metadata_props}
+
+    @property
+    def overridable(self) -> frozenset[str]:
+        """Inputs that need not be fed: those with a default value."""
+        return frozenset(self._ledger.graph(self.graph).defaults)
 
     @property
     def functions(self) -> Sequence[onnx.FunctionProto]:
@@ -245,13 +263,13 @@ class Model:
 
     def proto(self) -> onnx.ModelProto:
         """The model as a new ModelProto, weights included. Raises ModelError GO014 above protobuf's 2 GiB."""
-        if self.weight_bytes() > files.PROTOBUF_LIMIT:
+        if self.weight_bytes() > MESSAGE_LIMIT:
             raise ModelError("GO014", self.label, "does not fit into one proto of 2 GiB", "save it to a file instead")
         return Writer(self.graph, self._ledger, self.label).model()
 
     def skeleton(self, keep_bytes: int = 1024) -> onnx.ModelProto:
-        """The model without its big weights: initializers above ``keep_bytes`` are declared as inputs."""
-        return Writer(self.graph, self._ledger, self.label, keep_bytes).model()
+        """The model without its big weights: constants above ``keep_bytes`` are declared without values."""
+        return Skeleton(self.graph, self._ledger, self.label, keep_bytes, self.opset).model()
 
     def constants(self) -> dict[str, gs.Constant]:
         """The initializers of the main graph, by name, in the order in which they are written."""
@@ -261,22 +279,36 @@ class Model:
         """Bytes of all initializers of the main graph."""
         return sum(c._values.nbytes for c in self.constants().values())
 
+    def size(self) -> int:
+        """Bytes of the serialised model with all weights in it; nothing is read for that."""
+        return saving.message(self.graph, self._ledger, self.label)[1]
+
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write the model, atomically. Raises UsageError if ``path`` exists (without ``force``) or is the input."""
+        """Write the model, atomically.
+
+        Weights that came as external data, or do not fit into one message of 2 GiB, go to one file ``NAME.<hash>.data`` beside it.
+
+        Raises:
+            UsageError: GO907, ``path`` exists (without ``force``) or is a file that the model reads; GO908, it can be no file.
+            ModelError: GO014, too large; GO015, a file that the weights lie in was changed meanwhile.
+        """
         target = Path(path)
-        files.refuse_target(target, self.path, force)
-        constants = self.constants()
-        external = any(isinstance(c._values, Weights) and c._values.external for c in constants.values())
-        if external or self.weight_bytes() > files.PROTOBUF_LIMIT:
-            outside = files.external_candidates(constants)
-            proto = Writer(self.graph, self._ledger, self.label, without=frozenset(outside)).model()
-            data = target.with_name(target.name + ".data")
-            files.refuse_target(data, None, force)
-            files.write_weights(proto, outside, data)
-        else:
-            proto = self.proto()
-        raw = proto.SerializeToString(deterministic=True)
-        files.write_bytes(target, raw)
+        self.refuse_output(target, force=force)
+        external = any(isinstance(c._values, Weights) and c._values.external for c in self.constants().values())
+        saving.save(self.graph, self._ledger, self.label, target, external=external, force=force)
+
+    def save_for_runtime(self, folder: Path, name: str = "model.onnx", *, known: dict[Span, tuple[str, int]] | None = None) -> Path:
+        """Write the model as ``name`` into a scratch folder for a runtime to load, its large weights in a file to be mapped.
+
+        Nothing is flushed to the disk, and existing files of that name are overwritten. ``known``, a dict that the caller keeps
+        for the folder, lets models in it share the weights that none of them changed: they are written once.
+        """
+        return saving.save_for_runtime(self.graph, self._ledger, self.label, folder, name, known)
+
+    def refuse_output(self, path: Path, *, force: bool) -> None:
+        """UsageError GO907/GO908 if ``path`` is not to be written: an input, an existing file without ``force``, no file."""
+        files.refuse_target(path, self.path, force)
+        files.refuse_inputs(path, self._ledger.files.identities())
 
 
 def _constant_of(node: gs.Node) -> NDArray[Any] | None:

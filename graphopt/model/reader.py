@@ -5,144 +5,159 @@ the outer tensor object, so an outer tensor's consumers include nodes of subgrap
 a caller may override (IR 4 and later: also listed as inputs); below IR 4 the format demanded the listing, and runtimes treat
 them as constants.
 
-Refused with a ModelError: what is not a model, names produced twice, names read but never produced, cycles.
+Refused with a ModelError: what is not a model, names produced twice, names read but never produced, cycles, names that are no text.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
-from google.protobuf.message import DecodeError
 
 from graphopt.errors import ModelError
 from graphopt.model import links
 from graphopt.model.attributes import decode
-from graphopt.model.ledger import GraphRecord, Ledger
-from graphopt.model.weights import Weights, numpy_dtype
+from graphopt.model.functions import check_functions, inline
+from graphopt.model.ledger import Files, GraphRecord, Ledger
+from graphopt.model.order import needed_by
+from graphopt.model.protos import copy_except
+from graphopt.model.source import DEEPEST, Opened, open_source, open_whole, too_deep
+from graphopt.model.storage import DataFile
+from graphopt.model.weights import Origin, Weights, numpy_dtype
 
-Source = str | os.PathLike[str] | bytes | onnx.ModelProto
-
-_NOT_A_MODEL = "graphopt reads ONNX models (.onnx)"
-
-
-def read_proto(source: Source) -> tuple[onnx.ModelProto, Path | None, str]:
-    """The proto, the file it came from (None if from memory) and a label for messages."""
-    if isinstance(source, onnx.ModelProto):
-        return source, None, "<memory>"
-    if isinstance(source, bytes):
-        return _parse(source, "<memory>"), None, "<memory>"
-    path = Path(source)
-    if not path.exists():
-        raise ModelError("GO001", str(path), "no such file", "check the path of the model")
-    if path.is_dir():
-        raise ModelError("GO001", str(path), "is a folder, not a model", "name the .onnx file in it")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ModelError("GO001", str(path), f"cannot be read: {error.strerror}") from None
-    return _parse(raw, str(path)), path, path.name
+_PARTS = ("node", "input", "output", "value_info", "initializer", "sparse_initializer")
+"""What a GraphProto is made of; the rest of it is the record's shell."""
 
 
-def _parse(raw: bytes, label: str) -> onnx.ModelProto:
-    if not raw:
-        raise ModelError("GO002", label, "the file is empty", _NOT_A_MODEL)
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(raw)
-    except (DecodeError, RecursionError, ValueError):
-        raise ModelError("GO002", label, "not an ONNX model, or a damaged one", _NOT_A_MODEL) from None
-    return proto
+def load(source: Any, *, freeze_initializers: bool, inline_functions: bool) -> tuple[gs.Graph, Ledger, Opened]:
+    """Open and read a model; see ``Model.load``."""
+    opened = open_source(source)
+    graph, ledger = _read(opened, freeze_initializers, inline_functions)
+    if not opened.marks.all_taken():
+        # Some payload lies where the graph has no tensor (an attribute of another declared type, say).
+        opened = open_whole(opened)
+        graph, ledger = _read(opened, freeze_initializers, inline_functions)
+    return graph, ledger, opened
 
 
-def read(proto: onnx.ModelProto, folder: Path | None, label: str) -> tuple[gs.Graph, Ledger]:
+def _read(opened: Opened, freeze: bool, inlined: bool) -> tuple[gs.Graph, Ledger]:
     """Build the editing handle and the ledger of everything it cannot hold. The proto is not changed; weights are shared."""
+    proto, label = opened.proto, opened.label
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
-        raise ModelError("GO002", label, "holds no graph", _NOT_A_MODEL)
+        raise ModelError("GO002", label, "holds no graph", "graphopt reads ONNX models (.onnx)")
     if not proto.opset_import:
         raise ModelError("GO006", label, "names no opset", "export it again: opset_import is missing")
+    check_functions(proto, label)
+    if inlined:
+        proto = inline(proto, label)
     shell = onnx.ModelProto()
-    for field, value in proto.ListFields():
-        if field.name != "graph":
-            _copy_field(shell, field.name, value)
-    reader = _Reader(Ledger(shell), folder, label, overridable=proto.ir_version >= 4)
-    graph = reader.graph(proto.graph, {})
+    copy_except(shell, proto, ("graph",))
+    folder = opened.folder
+    own = opened.file if isinstance(opened.file, DataFile) else None
+    reader = _Reader(Ledger(shell, Files(own, folder)), Origin(label, folder, opened.marks), proto.ir_version >= 4, freeze)
+    graph = reader.graph(proto.graph, None)
     graph.opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
     graph.ir_version = proto.ir_version
     graph.import_domains = proto.opset_import
     return graph, reader.ledger
 
 
-def _copy_field(target: Any, name: str, value: Any) -> None:
-    """Set a proto's field from another proto of the same type, whatever its kind."""
-    if isinstance(value, (str, bytes, int, float)):
-        setattr(target, name, value)
-    elif hasattr(value, "CopyFrom"):
-        getattr(target, name).CopyFrom(value)
-    else:
-        getattr(target, name).extend(value)
+class _Scope:
+    """The names that a graph sees: its own, then those of the graphs around it."""
+
+    def __init__(self, outer: _Scope | None) -> None:
+        self.outer = outer
+        self.depth: int = 1 if outer is None else outer.depth + 1
+        self.own: dict[str, gs.Tensor] = {}
+
+    def find(self, name: str) -> gs.Tensor | None:
+        scope: _Scope | None = self
+        while scope is not None:
+            tensor = scope.own.get(name)
+            if tensor is not None:
+                return tensor
+            scope = scope.outer
+        return None
 
 
 class _Reader:
     """Reads the graphs of one model, outermost first."""
 
-    def __init__(self, ledger: Ledger, folder: Path | None, label: str, overridable: bool) -> None:
+    def __init__(self, ledger: Ledger, origin: Origin, overridable: bool, freeze: bool) -> None:
         self.ledger = ledger
-        self.folder = folder
-        self.label = label
+        self.origin = origin
+        self.label = origin.label
         self.overridable = overridable
+        self.freeze = freeze
 
-    def graph(self, proto: onnx.GraphProto, outer: dict[str, gs.Tensor]) -> gs.Graph:
-        graph = gs.Graph(name=proto.name, doc_string=proto.doc_string)
-        record = self._record(graph, proto)
-        scope = {**outer, **self._local(proto, record)}
-        graph.inputs = [scope[i.name] for i in proto.input if isinstance(scope[i.name], gs.Variable)]
-        for node in proto.node:
-            graph.nodes.append(self._node(node, scope))
-        for output in proto.output:
-            if output.name not in scope:
-                raise ModelError("GO005", self.label, f"graph output '{output.name}' is produced by no node")
-        graph.outputs = [scope[o.name] for o in proto.output]
+    def graph(self, proto: onnx.GraphProto, outer: _Scope | None) -> gs.Graph:
+        self._text(proto.name)
+        graph = gs.Graph(name=proto.name)  # its documentation is in the record
+        scope = _Scope(outer)
+        if scope.depth > DEEPEST:
+            raise too_deep(self.label)
+        record = self._record(graph, proto, scope)
+        self._local(proto, record, scope.own)
+        own = scope.own
+        graph.inputs = [own[i.name] for i in record.inputs if isinstance(own[i.name], gs.Variable)]
+        graph.nodes.extend([self._node(node, scope) for node in proto.node])
+        graph.outputs = [self._output(output.name, scope) for output in proto.output]
         read = {id(t) for t in graph.outputs}
         for name in record.initializers + record.sparse:
-            tensor = scope[name]
+            tensor = scope.find(name)
             if isinstance(tensor, gs.Constant) and not tensor.outputs and id(tensor) not in read:
                 record.unused[name] = tensor
-        record.strays = {v.name for v in proto.value_info} - {*scope} | {v.name for v in proto.value_info if v.name in outer}
-        if not outer:
-            _refuse_cycles(graph, self.label)
+        for value in [*record.values, *record.outputs, *record.inputs]:
+            if value.name in own:
+                record.described[id(own[value.name])] = (own[value.name], value)
+            else:
+                record.strays.add(value.name)
+        _refuse_cycles(graph, self.label)
         return graph
 
-    def _record(self, graph: gs.Graph, proto: onnx.GraphProto) -> GraphRecord:
+    def _output(self, name: str, scope: _Scope) -> gs.Tensor:
+        tensor = scope.find(name)
+        if tensor is None:
+            raise ModelError("GO005", self.label, f"graph output '{name}' is produced by no node")
+        return tensor
+
+    def _record(self, graph: gs.Graph, proto: onnx.GraphProto, scope: _Scope) -> GraphRecord:
         shell = onnx.GraphProto()
-        for field, value in proto.ListFields():
-            if field.name not in ("node", "input", "output", "value_info", "initializer", "sparse_initializer"):
-                _copy_field(shell, field.name, value)
+        copy_except(shell, proto, _PARTS)
         record = GraphRecord(graph, shell, list(proto.input), list(proto.output), list(proto.value_info))
+        for value in (*record.inputs, *record.outputs, *record.values):
+            self._text(value.name)
+        if self.freeze and self.overridable and scope.outer is None:
+            weights = {t.name for t in proto.initializer} | {t.values.name for t in proto.sparse_initializer}
+            record.inputs = [value for value in record.inputs if value.name not in weights]
         self.ledger.graphs[id(graph)] = record
         return record
 
-    def _local(self, proto: onnx.GraphProto, record: GraphRecord) -> dict[str, gs.Tensor]:
+    def _text(self, *names: str | bytes) -> None:
+        """Protobuf hands out as bytes what is no UTF-8."""
+        for name in names:
+            if isinstance(name, bytes):
+                raise ModelError("GO008", self.label, f"holds a name that is not UTF-8: {name[:60]!r}", "export the model again")
+
+    def _local(self, proto: onnx.GraphProto, record: GraphRecord, local: dict[str, gs.Tensor]) -> None:
         """The names that this graph defines: initializers, inputs, outputs of nodes. Each exactly once."""
-        known = {v.name: v for v in [*proto.value_info, *proto.output, *proto.input]}
-        listed = {i.name for i in proto.input}
-        local: dict[str, gs.Tensor] = {}
+        known = {v.name: v for v in [*record.values, *record.outputs, *record.inputs]}
+        listed = {i.name for i in record.inputs}
         initializers: list[tuple[str, onnx.TensorProto | onnx.SparseTensorProto, list[str]]] = [
             *((t.name, t, record.initializers) for t in proto.initializer),
             *((s.values.name, s, record.sparse) for s in proto.sparse_initializer),
         ]
         for name, tensor, order in initializers:
+            self._text(name)
             if name in local or name in record.defaults:
                 raise ModelError("GO004", self.label, f"two initializers are named '{name}'")
             order.append(name)
             if name in listed and self.overridable and isinstance(tensor, onnx.TensorProto):
-                record.defaults[name] = tensor
+                record.defaults[name] = gs.Constant(name, Weights(tensor, self.origin))
             else:
-                local[name] = gs.Constant(name, Weights(tensor, self.folder, self.label))
-        for value in proto.input:
+                local[name] = gs.Constant(name, Weights(tensor, self.origin))
+        for value in record.inputs:
             if value.name not in local:
                 local[value.name] = self._variable(value.name, value)
             elif isinstance(local[value.name], gs.Variable):
@@ -152,32 +167,41 @@ class _Reader:
                 if name in local:
                     raise ModelError("GO004", self.label, f"'{name}' is produced twice ({node.op_type} '{node.name}')")
                 local[name] = self._variable(name, known.get(name))
-        return local
 
     def _variable(self, name: str, value: onnx.ValueInfoProto | None) -> gs.Variable:
         if value is None or value.type.WhichOneof("value") != "tensor_type":
             return gs.Variable(name)
         kind = value.type.tensor_type
         dtype = numpy_dtype(kind.elem_type, f"{self.label}: '{name}'") if kind.elem_type else None
-        return gs.Variable(name, dtype, dimensions(kind))
+        shape = dimensions(kind)
+        self._text(*(d for d in shape or () if isinstance(d, (str, bytes))))
+        return gs.Variable(name, dtype, shape)
 
-    def _node(self, proto: onnx.NodeProto, scope: dict[str, gs.Tensor]) -> gs.Node:
-        where = f"{self.label}: {proto.op_type} '{proto.name or next(iter(proto.output), '')}'"
-        missing = next((name for name in proto.input if name and name not in scope), None)
-        if missing is not None:
-            raise ModelError("GO005", where, f"reads '{missing}', which nothing produces")
+    def _node(self, proto: onnx.NodeProto, scope: _Scope) -> gs.Node:
+        self._text(proto.op_type, proto.name, proto.domain, proto.overload, *proto.input, *proto.output)
+        inputs = [self._input(name, proto, scope) for name in proto.input]
         attrs: dict[str, Any] = {}
         for attribute in proto.attribute:
+            self._text(attribute.name)
             if attribute.name in attrs:
-                raise ModelError("GO007", where, f"has two attributes named '{attribute.name}'")
-            attrs[attribute.name] = decode(attribute, self.folder, self.label, lambda g: self.graph(g, scope))
+                raise ModelError("GO007", self._where(proto), f"has two attributes named '{attribute.name}'")
+            attrs[attribute.name] = decode(attribute, self.origin, lambda g: self.graph(g, scope))
         node = gs.Node(proto.op_type, proto.name, attrs, domain=proto.domain or None)
-        for name in proto.input:
-            links.read_by(scope[name] if name else gs.Variable(""), node)
+        for tensor in inputs:
+            links.read_by(tensor, node)
         for name in proto.output:
-            links.made_by(scope[name] if name else gs.Variable(""), node)
+            links.made_by(scope.own[name] if name else gs.Variable(""), node)
         self.ledger.nodes[id(node)] = (node, proto)
         return node
+
+    def _input(self, name: str, proto: onnx.NodeProto, scope: _Scope) -> gs.Tensor:
+        tensor = scope.find(name) if name else gs.Variable("")
+        if tensor is None:
+            raise ModelError("GO005", self._where(proto), f"reads '{name}', which nothing produces")
+        return tensor
+
+    def _where(self, proto: onnx.NodeProto) -> str:
+        return f"{self.label}: {proto.op_type} '{proto.name or next(iter(proto.output), '')}'"
 
 
 def dimensions(kind: onnx.TypeProto.Tensor) -> tuple[int | str | None, ...] | None:
@@ -191,20 +215,24 @@ def dimensions(kind: onnx.TypeProto.Tensor) -> tuple[int | str | None, ...] | No
 
 
 def _refuse_cycles(graph: gs.Graph, label: str) -> None:
-    """Kahn's algorithm; what is left over lies on or behind a cycle."""
-    waiting = {id(n): sum(1 for t in n.inputs if t.inputs) for n in graph.nodes}
-    ready = [n for n in graph.nodes if waiting[id(n)] == 0]
+    """Kahn's algorithm, captures of subgraphs included; what is left over lies on or behind a cycle."""
+    made_by = {id(t): i for i, n in enumerate(graph.nodes) for t in n.outputs if t.name}
+    readers: list[list[int]] = [[] for _ in graph.nodes]
+    waiting: list[int] = []
+    for i, node in enumerate(graph.nodes):
+        needs = {made_by[id(t)] for t in needed_by(node) if id(t) in made_by}
+        waiting.append(len(needs))
+        for j in needs:
+            readers[j].append(i)
+    ready = [i for i, count in enumerate(waiting) if count == 0]
     done = 0
     while ready:
-        node = ready.pop()
         done += 1
-        for tensor in node.outputs:
-            for reader in tensor.outputs:
-                if id(reader) in waiting:
-                    waiting[id(reader)] -= 1
-                    if waiting[id(reader)] == 0:
-                        ready.append(reader)
-    if done < len(graph.nodes):
-        stuck = [n.name or n.op for n in graph.nodes if waiting[id(n)] > 0]
+        for i in readers[ready.pop()]:
+            waiting[i] -= 1
+            if waiting[i] == 0:
+                ready.append(i)
+    if done < len(waiting):
+        stuck = [n.name or n.op for n, count in zip(graph.nodes, waiting, strict=True) if count > 0]
         more = " ..." if len(stuck) > 4 else ""
         raise ModelError("GO003", label, f"the graph has a cycle through {', '.join(stuck[:4])}{more}")

@@ -1,26 +1,33 @@
 """Constant tensors as they lie in the file: shape and type at once, values only when somebody asks.
 
-``Weights`` wraps a TensorProto (or SparseTensorProto). Reading its values does not replace the proto, so a tensor that no pass
-changed is written back exactly as it came: same field, same bytes. External data is read from beside the model and from
-nowhere else: a location that leaves the model's folder (absolute, ``..``, symbolic or hard link) is refused.
+``Weights`` wraps a TensorProto (or SparseTensorProto) and, where its values are large, the place in a file where they lie. Reading
+the values replaces neither, so a tensor that no pass changed is written back exactly as it came: same field, same bytes.
 """
 
 from __future__ import annotations
 
 import math
+import re
+import sys
 import weakref
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import external_data_helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from graphopt.errors import ModelError
+from graphopt.model import wire
+from graphopt.model.storage import Folder, Span
+from graphopt.model.tensors import check_dense, check_sparse, dense, raw_bytes, shape_of
 
 Array = NDArray[Any]
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 def numpy_dtype(elem_type: int, where: str) -> np.dtype[Any]:
@@ -31,38 +38,61 @@ def numpy_dtype(elem_type: int, where: str) -> np.dtype[Any]:
         raise ModelError("GO012", where, f"element type {elem_type} is not an ONNX data type") from None
 
 
-class Weights(LazyValues):
-    """The values of one constant, still in the proto that brought them.
+@dataclass(slots=True)
+class Origin:
+    """Where the tensors of one model come from.
 
     Attributes:
-        proto: the tensor as read; never edited.
-        shape, dtype, nbytes: as numpy would report them.
-        folder: where external data may lie; None for a model that did not come from a file.
+        label: the model, for messages.
+        folder: where external data may lie.
+        marks: what was cut out of the model's file, if anything was.
     """
 
-    def __init__(self, proto: onnx.TensorProto | onnx.SparseTensorProto, folder: Path | None, label: str) -> None:
+    label: str
+    folder: Folder
+    marks: wire.Marks[Span]
+
+
+class Weights(LazyValues):
+    """The values of one constant, still as the file brought them.
+
+    Attributes:
+        proto: the tensor as read, without the bytes that lie elsewhere; not to be edited.
+        span: where the bytes lie, None if they are in ``proto``.
+        shape, dtype, nbytes: as numpy would report them.
+
+    Raises:
+        ModelError: GO010 (external data), GO011 (bytes and shape disagree), GO012 (element type), GO018 (a sparse one too large).
+    """
+
+    def __init__(self, proto: TensorProto | onnx.SparseTensorProto, origin: Origin) -> None:
         # Not the base class's constructor: it knows fewer types than ONNX has.
-        self.proto = proto
-        self.folder = folder
-        self.label = label
         values = proto.values if isinstance(proto, onnx.SparseTensorProto) else proto
-        where = f"{label}: tensor '{values.name}'"
-        self.where = where
-        if any(d < 0 for d in proto.dims):
-            raise ModelError("GO011", where, f"has a negative dimension: {list(proto.dims)}")
-        self.shape = tuple(int(d) for d in proto.dims)
-        self.dtype = numpy_dtype(values.data_type, where)
+        self.where = f"{origin.label}: tensor '{values.name}'"
+        name = cast("str | bytes", values.name)
+        if isinstance(name, bytes):  # so protobuf hands out what is no UTF-8
+            raise ModelError("GO008", origin.label, f"holds a name that is not UTF-8: {name[:60]!r}", "export the model again")
+        self.dtype = numpy_dtype(values.data_type, self.where)
         self.elem_type = int(values.data_type)
+        self.shape = shape_of(proto.dims, self.dtype.itemsize, self.where)
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+        self.proto = proto
+        self.span: Span | None = None
+        self._homeless: bool = False
         self._seen: weakref.ref[Array] | None = None
+        if isinstance(proto, onnx.SparseTensorProto):
+            check_sparse(proto, self.dtype.itemsize, self.where)
+        else:
+            raw = self._locate(proto, origin)
+            check_dense(proto, self.dtype.itemsize, self.where, raw, stored=self._elsewhere())
 
     @property
     def external(self) -> bool:
         """Whether the bytes lie in another file than the model."""
-        return isinstance(self.proto, onnx.TensorProto) and external_data_helper.uses_external_data(self.proto)
+        return self._homeless or (self.span is not None and self.span.external)
 
     def array(self) -> Array:
-        """The values, read-only. Raises ModelError GO010 (external data) or GO011 (bytes and shape disagree)."""
+        """The values, read-only. Raises ModelError GO010, GO011 or GO015 (the file was changed)."""
         seen = self._seen() if self._seen is not None else None
         if seen is None:
             seen = self._read()
@@ -74,44 +104,92 @@ class Weights(LazyValues):
         """As ``array``, but a copy that may be edited: what graphsurgeon calls when a user reads ``Constant.values``."""
         return np.array(self.array())
 
-    def external_bytes(self) -> tuple[Path, int, int]:
-        """File, offset and length of the external data."""
-        if not isinstance(self.proto, onnx.TensorProto):
-            raise ModelError("GO010", self.where, "sparse tensors cannot lie in external data")
-        info = {entry.key: entry.value for entry in self.proto.external_data}
-        path = safe_path(self.folder, info.get("location", ""), self.where)
-        size = path.stat().st_size
-        try:
-            offset, length = int(info.get("offset", 0)), int(info.get("length", -1))
-        except ValueError:
-            raise ModelError("GO010", self.where, "external data with an offset or length that is no number") from None
-        length = size - offset if length < 0 else length
-        if offset < 0 or offset + length > size:
-            raise ModelError("GO010", self.where, f"external data ends after the end of {path.name}")
-        return path, offset, length
+    def stored(self) -> Span:
+        """Where the bytes lie that are not in ``proto``. Raises ModelError GO010 if nobody said where."""
+        if self.span is None:
+            raise ModelError("GO010", self.where, "external data in a model that was not read from a file", "load it by its path")
+        return self.span
+
+    def _elsewhere(self) -> bool:
+        return self._homeless or self.span is not None
+
+    def _locate(self, proto: TensorProto, origin: Origin) -> int:
+        """Find out where the values lie; the bytes of raw_data are returned."""
+        if proto.external_data or proto.data_location == TensorProto.EXTERNAL:
+            # A proto from memory may name external data without a folder: its shape is of use all the same.
+            self._homeless = origin.folder.path is None
+            if not self._homeless:
+                self.span = self._external(proto, origin.folder)
+            return len(proto.raw_data)
+        raw = proto.raw_data
+        self.span = origin.marks.take(raw)
+        if self.span is None:
+            return len(raw)
+        proto.ClearField("raw_data")  # the proto is the reader's own; the caller's hold no marks
+        self._check_length(self.span)
+        return 0
+
+    def _external(self, proto: TensorProto, folder: Folder) -> Span:
+        info: dict[str, str] = {}
+        for entry in proto.external_data:
+            if entry.key in info:
+                raise ModelError("GO010", self.where, f"external data names its {entry.key} twice")
+            info[entry.key] = entry.value
+        if self.elem_type == TensorProto.STRING:
+            raise ModelError("GO010", self.where, "strings cannot lie in external data")
+        file = folder.open(info.get("location", ""), self.where)
+        numbers = {key: info[key] for key in ("offset", "length") if key in info}
+        if not all(_NUMBER.fullmatch(text) for text in numbers.values()):
+            raise ModelError("GO010", self.where, "external data with an offset or length that is no number from 0 on")
+        offset = int(numbers.get("offset", 0))
+        length = int(numbers.get("length", raw_bytes(self.elem_type, self.dtype.itemsize, self.shape)))
+        if offset + length > file.size:
+            raise ModelError("GO010", self.where, f"external data ends after the end of {file.name}")
+        span = Span(file, offset, length, external=True)
+        self._check_length(span)
+        return span
+
+    def _check_length(self, span: Span) -> None:
+        need = raw_bytes(self.elem_type, self.dtype.itemsize, self.shape)
+        if self.elem_type == TensorProto.STRING or span.length != need:
+            why = f"its shape {list(self.shape)} needs {need} bytes, and it has {span.length}"
+            raise ModelError("GO011", self.where, why)
 
     def _read(self) -> Array:
         try:
             if isinstance(self.proto, onnx.SparseTensorProto):
-                return _dense(self.proto)
-            if self.external:
-                return self._read_external(self.proto)
+                return np.asarray(dense(self.proto))
+            if self._elsewhere():
+                return self._read_span(self.proto, self.stored())
             return np.asarray(numpy_helper.to_array(self.proto))
-        except ModelError:
-            raise
         except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise ModelError("GO011", self.where, f"its bytes do not fit its shape {list(self.shape)}: {error}") from None
 
-    def _read_external(self, proto: onnx.TensorProto) -> Array:
-        path, offset, length = self.external_bytes()
-        whole = onnx.TensorProto()
-        whole.CopyFrom(proto)
-        del whole.external_data[:]
-        whole.data_location = onnx.TensorProto.DEFAULT
-        with path.open("rb") as file:
-            file.seek(offset)
-            whole.raw_data = file.read(length)
-        return np.asarray(numpy_helper.to_array(whole))
+    def _read_span(self, proto: TensorProto, span: Span) -> Array:
+        if span.length != self.nbytes or sys.byteorder != "little":  # several elements in a byte, or bytes to be swapped
+            whole = TensorProto()
+            whole.CopyFrom(proto)
+            whole.ClearField("external_data")
+            whole.ClearField("data_location")
+            whole.raw_data = b"".join(span.chunks())
+            return np.asarray(numpy_helper.to_array(whole))
+        flat = np.empty(span.length, np.uint8)
+        if span.length:
+            span.file.read_into(flat.data, span.offset)
+        values: Array = flat.view(self.dtype).reshape(self.shape)
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A payload in memory, made when it is written."""
+
+    length: int
+    make: Callable[[], bytes | memoryview]
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """All of it at once."""
+        yield self.make()
 
 
 def array_of(values: Array | LazyValues) -> Array:
@@ -119,33 +197,3 @@ def array_of(values: Array | LazyValues) -> Array:
     if isinstance(values, Weights):
         return values.array()
     return values.load() if isinstance(values, LazyValues) else values
-
-
-def safe_path(folder: Path | None, location: str, where: str) -> Path:
-    """The file that external data names, if it lies inside the model's folder; ModelError GO010 otherwise."""
-    if folder is None:
-        raise ModelError("GO010", where, "external data in a model that was not read from a file", "load it by its path")
-    base = folder.resolve()
-    path = folder / location
-    parts = Path(location).parts
-    if not location or Path(location).is_absolute() or ".." in parts or "\0" in location:
-        raise ModelError("GO010", where, f"external data outside of the model's folder: '{location}'")
-    if not path.resolve().is_relative_to(base) or any(p.is_symlink() for p in [path, *path.parents] if p != folder):
-        raise ModelError("GO010", where, f"external data behind a link: '{location}'")
-    if not path.is_file():
-        raise ModelError("GO010", where, f"external data '{location}' is missing", "put the file beside the model")
-    if path.stat().st_nlink > 1:
-        raise ModelError("GO010", where, f"external data '{location}' is a hard link", "copy the file instead")
-    return path
-
-
-def _dense(sparse: onnx.SparseTensorProto) -> Array:
-    """A sparse tensor's values in the full shape (ONNX IR, SparseTensorProto: linear or coordinate indices)."""
-    values = numpy_helper.to_array(sparse.values)
-    indices = numpy_helper.to_array(sparse.indices)
-    full = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        full.reshape(-1)[indices] = values
-    else:
-        full[tuple(indices.T)] = values
-    return full

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 
@@ -15,9 +16,9 @@ def int_(node: gs.Node, name: str, default: int) -> int:
 
 
 def float_(node: gs.Node, name: str, default: float) -> float:
-    """A FLOAT attribute."""
-    value = node.attrs.get(name, default)
-    return float(value) if isinstance(value, (int, float)) else default
+    """A FLOAT attribute. It has 32 bits, and so has the default that a schema gives it."""
+    value = node.attrs.get(name)
+    return float(value) if isinstance(value, (int, float)) else float(np.float32(default))
 
 
 def str_(node: gs.Node, name: str, default: str) -> str:

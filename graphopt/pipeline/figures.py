@@ -22,6 +22,4 @@ def figures(model: Model, shapes: InputShapes) -> Figures:
 
 def size(model: Model) -> int:
     """Bytes of the serialised model, weights included wherever they are stored."""
-    # The skeleton declares each weight as an input instead of holding it, which costs about as much as the weight's own
-    # header.
-    return model.skeleton(0).ByteSize() + model.weight_bytes()
+    return model.size()

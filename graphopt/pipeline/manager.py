@@ -27,8 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphopt.errors import UsageError
+from graphopt.guard.death import size
+from graphopt.guard.limits import Limits
 from graphopt.model import Model
-from graphopt.model.reader import Source
+from graphopt.model.source import Source
 from graphopt.pipeline.base import Kind, Pass
 from graphopt.pipeline.checks import Checker
 from graphopt.pipeline.context import DEFAULT_TARGET, Context, Monitor, Silent, shapes_of
@@ -37,7 +40,11 @@ from graphopt.pipeline.labels import Labels
 from graphopt.pipeline.pipeline import Passes, Pipeline
 from graphopt.pipeline.record import Accuracy, PassRecord, Report, Verification
 from graphopt.runtime import Feeds, Timing, compare_time, feeds_from, generated, open_data
+from graphopt.runtime.feeds import bytes_of
+from graphopt.runtime.session import LARGE, PROTO_LIMIT, Runnable
 from graphopt.target import Target
+from graphopt.verify import isolated
+from graphopt.verify.contact import admit, first_contact, known, unlimited
 
 SAMPLES = 64
 """How many feeds the outputs are compared on."""
@@ -79,9 +86,14 @@ def run(
     seed: int = 0,
     threads: int = 1,
     samples: int = SAMPLES,
-    timing: bool = True,
+    timing: bool | None = None,
+    freeze_initializers: bool = False,
+    inline_functions: bool = False,
     verify: bool = True,
     monitor: Monitor | None = None,
+    memory_limit: int | None = None,
+    time_limit: float | None = None,
+    isolate: bool = True,
 ) -> Result:
     """Run passes over a model and verify each.
 
@@ -99,9 +111,15 @@ def run(
         seed: for everything that draws.
         threads: threads of one operator while calibrating and verifying; latency is measured with one in any case.
         samples: how many feeds the outputs are compared on.
-        timing: whether to measure latency after each pass.
+        timing: whether to measure latency after each pass; if None, unless the model's weights take more than 256 MiB, for both
+            models have to be in memory then, in the form in which they are fastest.
+        freeze_initializers: as for ``Model.load``, where ``model`` is not loaded yet.
+        inline_functions: likewise.
         verify: False goes on with a model that onnxruntime cannot run.
         monitor: gets progress and log lines.
+        memory_limit: bytes that the model may take until it is known to be harmless; its size decides if None, 0 is no limit.
+        time_limit: seconds that checking, loading and running it once may take; likewise.
+        isolate: whether an unknown model is first tried in a worker process, which may crash in this one's place.
 
     Raises:
         VerificationError: GO5xx, a pass did not keep its promise; nothing was written but the folder that the message
@@ -110,25 +128,41 @@ def run(
     start = time.perf_counter()
     pipeline = Pipeline.of(passes)
     device = target if isinstance(target, Target) else Target.load(target)
-    original = model if isinstance(model, Model) else Model.load(model)
-    feeds = _feeds(original, data, preprocess, seed)
-    known = None if labels is None else Labels.load(labels, original)
+    original = _loaded(model, freeze_initializers, inline_functions)
+    limits = Limits(memory_limit, time_limit)
     watcher: Monitor = Silent() if monitor is None else monitor
-    checker = Checker(original, feeds.take(samples), watcher, threads)
-    report = Report(
-        model=original.label,
-        pipeline=str(pipeline),
-        target=device.name,
-        data=feeds.source,
-        calibrated=feeds.calibrated,
-        seed=seed,
-        figures=figures(original, shapes_of(feeds)),
-        notes=[
-            *(feeds.notes if feeds.calibrated else ()),
-            *checker.open(needed=bool(pipeline.passes) or known is not None, required=verify),
-        ],
-    )
-    driver = _Driver(original, feeds, device, seed, threads, watcher, checker, known if checker.runs else None, timing)
+    if data is not None or labels is not None:
+        unlimited()
+    labelled = None if labels is None else Labels.load(labels, original)
+    user = None if data is None else _user_feeds(original, data, preprocess)
+    given = 0 if user is None else bytes_of(user.first())
+    if isolate:
+        isolated.probe(original, limits, feed=None if user is None else user.first(), seed=seed, threads=threads)
+    with first_contact(original, limits, given=given):
+        feeds = generated(original, seed=seed) if user is None else user
+        admit(original, shapes_of(feeds), limits, given=given)
+        checker = Checker(original, feeds.take(samples), watcher, threads)
+        report = Report(
+            model=original.label,
+            pipeline=str(pipeline),
+            target=device.name,
+            data=feeds.source,
+            calibrated=feeds.calibrated,
+            seed=seed,
+            figures=figures(original, shapes_of(feeds)),
+            notes=[
+                *(feeds.notes if feeds.calibrated else ()),
+                *checker.open(needed=bool(pipeline.passes) or labelled is not None, required=verify),
+            ],
+        )
+    known(original, limits, exact=all(one.kind is Kind.EXACT for one in pipeline.passes), given=given)
+    if timing is None:
+        timing = original.weight_bytes() <= LARGE
+        if not timing:
+            report.notes.append(
+                f"latency was not measured: the weights take {size(original.weight_bytes())} (`--timing` measures it)"
+            )
+    driver = _Driver(original, feeds, device, seed, threads, watcher, checker, labelled if checker.runs else None, timing)
     report.accuracy = driver.accuracy(original)
     current = original.copy()
     last = None
@@ -140,9 +174,15 @@ def run(
     return Result(current, report)
 
 
-def _feeds(model: Model, data: Any, preprocess: str | None, seed: int) -> Feeds:
-    if data is None:
-        return generated(model, seed=seed)
+def _loaded(model: Model | Source, freeze: bool, inline: bool) -> Model:
+    if not isinstance(model, Model):
+        return Model.load(model, freeze_initializers=freeze, inline_functions=inline)
+    if freeze or inline:
+        raise UsageError("GO917", model.label, "is loaded already, as it is", "give these options to `load`, or the path to `run`")
+    return model
+
+
+def _user_feeds(model: Model, data: Any, preprocess: str | None) -> Feeds:
     if isinstance(data, (str, Path)):
         return open_data(str(data), model, preprocess)
     return feeds_from(data, model)
@@ -214,13 +254,19 @@ class _Driver:
             return None
         with self.monitor.progress(f"time {one.name}", None):
             first = self.checker.first
-            return compare_time(self.original, model, first, repeats=TIMING_PAIRS, seconds=TIMING_SECONDS, threads=1)
+            a, b = _fastest(self.original), _fastest(model)
+            return compare_time(a, b, first, repeats=TIMING_PAIRS, seconds=TIMING_SECONDS, threads=1)
 
     def _data_notes(self, kind: Kind, ctx: Context) -> list[str]:
         """An exact pass gives the same on any data; what a lossy one chose by made-up data must be known."""
         if kind is Kind.LOSSY and ctx.data_used and not self.feeds.calibrated:
             return [GENERATED]
         return []
+
+
+def _fastest(model: Model) -> Runnable:
+    """A model in the form in which the runtime makes it fastest, whatever memory that takes."""
+    return model.proto() if LARGE < model.weight_bytes() < PROTO_LIMIT else model
 
 
 def _closing_notes(report: Report) -> list[str]:

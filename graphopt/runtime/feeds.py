@@ -162,7 +162,7 @@ def from_passes(
     room = _SPOOL_BYTES if keep else 0
     for feed in passes.everything():
         passes.count += 1
-        room -= _bytes(feed)
+        room -= bytes_of(feed)
         if room > 0:
             kept.append(feed)
         else:
@@ -230,8 +230,10 @@ class _Passes:
             raise DataError("GO812", self._cutter.where, f"gave {self.count} samples first and fewer later", hint)
 
 
-class _Spool:
-    """Feeds that could be read only once: in memory up to a bound, then in a temporary folder."""
+class Spool:
+    """What can be had only once (feeds of a generator, outputs of a session that is gone): in memory up to a bound, then in a
+    temporary folder.
+    """
 
     def __init__(self) -> None:
         self._kept: list[FeedDict] = []
@@ -241,7 +243,8 @@ class _Spool:
         self._on_disk = 0
 
     def add(self, feed: FeedDict) -> None:
-        size = _bytes(feed)
+        """Keep one more."""
+        size = bytes_of(feed)
         if self._bytes + size <= _SPOOL_BYTES or not all(map(_storable, feed.values())):
             # A copy: readers like to hand out one buffer again and again.
             self._kept.append(copy.deepcopy(feed))
@@ -260,6 +263,7 @@ class _Spool:
         return len(self._kept) + self._on_disk
 
     def read(self, indices: Sequence[int]) -> Iterator[FeedDict]:
+        """What was kept, by number."""
         for index in indices:
             if index < len(self._kept):
                 yield dict(self._kept[index])
@@ -323,7 +327,7 @@ def _in_memory(feeds: Iterator[FeedDict], cutter: Cutter, specs: Sequence[InputS
 
 
 def _spooled(elements: Iterator[object], cutter: Cutter, specs: Sequence[InputSpec], name: str) -> Feeds:
-    spool = _Spool()
+    spool = Spool()
     for feed in _grouped(_cut_all(elements, cutter), cutter):
         spool.add(feed)
     if len(spool) == 0:
@@ -351,7 +355,8 @@ def _refit(feeds: Feeds, specs: Sequence[InputSpec]) -> Feeds:
     return feeds
 
 
-def _bytes(feed: FeedDict) -> int:
+def bytes_of(feed: FeedDict) -> int:
+    """What a feed takes in memory, or about that."""
     # A view of a larger array, or a sequence: nearly right is enough for a bound.
     return sum(int(getattr(value, "nbytes", 0)) for value in feed.values())
 

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from graphopt.errors import ModelError
+from graphopt.guard.death import MEMORY_HINT, size
+from graphopt.guard.doing import doing
+from graphopt.guard.limits import confined
 from graphopt.model import Model
 from graphopt.runtime.faults import explain
 
@@ -31,10 +34,16 @@ Feed = Mapping[str, Array]
 
 Runnable = Model | onnx.ModelProto | bytes
 
-_PROTO_LIMIT = 2**31 - 2**20
+LARGE = 2**28
+"""Bytes of weights above which a model is not handed over as one message (the message, the runtime's copy of it and a third one in
+its kernels' layout would be in memory at once) but as a file, with the weights in another one that the runtime maps."""
+
+PROTO_LIMIT = 2**31 - 2**20
 """Above this many bytes protobuf cannot serialise a message; the weights then go through a temporary file."""
 
 _SILENT = 4
+
+_NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "not enough memory")
 
 _RAW_TYPES = {
     f"tensor({name})": getattr(onnx.TensorProto, name.upper())
@@ -84,7 +93,10 @@ class Session:
     ) -> None:
         self.label = label or (model.label if isinstance(model, Model) else "<memory>")
         options = session_options(threads=threads, optimize=optimize)
-        self._session = create(with_outputs(model, extra_outputs), options, self.label)
+        if isinstance(model, Model) and not extra_outputs and model.weight_bytes() > LARGE:
+            self._session = _create_mapped(model, options, self.label)
+        else:
+            self._session = create(with_outputs(model, extra_outputs), options, self.label)
         inputs: Iterable[Any] = self._session.get_inputs()
         outputs: Iterable[Any] = self._session.get_outputs()
         self._input_types = {str(i.name): str(i.type) for i in inputs}
@@ -111,7 +123,8 @@ class Session:
         try:
             if any(kind in _RAW_TYPES for kind in wanted):
                 return dict(zip(names, self._run_raw(feed, names), strict=True))
-            values = cast(list[Array], self._session.run(names, dict(feed)))
+            with doing("onnxruntime", f"running {self.label}"):
+                values = cast(list[Array], self._session.run(names, dict(feed)))
         except (MemoryError, AssertionError):
             raise
         except Exception as error:  # noqa: BLE001 - as in ``create``
@@ -128,23 +141,39 @@ class Session:
             else:
                 bits = np.ascontiguousarray(array).view(np.uint16 if array.itemsize == 2 else np.uint8)
                 values[name] = value_of.ortvalue_from_numpy_with_onnx_type(bits, kind)
-        results = self._session.run_with_ort_values(names, values)
+        with doing("onnxruntime", f"running {self.label}"):
+            results = self._session.run_with_ort_values(names, values)
         return [_to_numpy(result, self._output_types.get(n, "")) for n, result in zip(names, results, strict=True)]
 
 
 def create(model: onnx.ModelProto | bytes, options: Any, label: str) -> Any:
     """An onnxruntime session with ``options``. Raises ModelError GO030 if the model does not load."""
+    if isinstance(model, bytes):
+        return _load(model, options, label)
+    if model.ByteSize() < PROTO_LIMIT:
+        return _load(model.SerializeToString(), options, label)
+    with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+        path = Path(folder) / "model.onnx"
+        save_with_external_data(model, path)
+        return _load(str(path), options, label)
+
+
+def _create_mapped(model: Model, options: Any, label: str) -> Any:
+    """A session of a large model that maps its weights, as they are, and copies none of them; it is slower than others."""
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False  # it grows in powers of two
+    level = onnxruntime().GraphOptimizationLevel
+    if options.graph_optimization_level == level.ORT_ENABLE_ALL:
+        options.graph_optimization_level = level.ORT_ENABLE_EXTENDED  # the level above rewrites the weights of convolutions
+    with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+        return _load(str(model.save_for_runtime(Path(folder))), options, label)  # what is mapped outlives its name
+
+
+def _load(source: str | bytes, options: Any, label: str) -> Any:
     make = onnxruntime().InferenceSession
-    providers = ["CPUExecutionProvider"]
     try:
-        if isinstance(model, bytes):
-            return make(model, options, providers=providers)
-        if model.ByteSize() < _PROTO_LIMIT:
-            return make(model.SerializeToString(), options, providers=providers)
-        with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
-            path = Path(folder) / "model.onnx"
-            save_with_external_data(model, path)
-            return make(str(path), options, providers=providers)
+        with doing("onnxruntime", f"loading {label}"):
+            return make(source, options, providers=["CPUExecutionProvider"])
     except (MemoryError, AssertionError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - onnxruntime's own exceptions have no common base but this one
@@ -198,8 +227,11 @@ def _to_numpy(value: Any, kind: str) -> Array:
     return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
-def _model_error(label: str, doing: str, error: Exception) -> ModelError:
-    fault = explain(str(error))
+def _model_error(label: str, what: str, error: Exception) -> ModelError:
+    text = str(error)
+    fault = explain(text)
     where = f"{label}: {fault.node}" if fault.node else label
-    default = "`graphopt inspect` shows the graph; does it run elsewhere?" if doing == "load" else ""
-    return ModelError("GO030", where, f"onnxruntime cannot {doing} it: {fault.why}", fault.hint or default)
+    if confined() and any(mark in text for mark in _NO_MEMORY):
+        return ModelError("GO042", where, f"it takes more memory to {what} than the {size(confined())} it may have", MEMORY_HINT)
+    default = "`graphopt inspect` shows the graph; does it run elsewhere?" if what == "load" else ""
+    return ModelError("GO030", where, f"onnxruntime cannot {what} it: {fault.why}", fault.hint or default)

@@ -17,6 +17,8 @@ from graphopt.runtime.session import Feed, Runnable, Session
 _SHORTEST_S = 1e-3
 _WARM_UP = 3
 _MOST_INNER = 1000
+_PATIENCE = 10.0
+"""Seconds: a model of which three pairs take longer is not worth the third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ def compare_time(
         b: the other one.
         feed: their input.
         repeats: how many pairs to measure; at least 1.
-        seconds: stop earlier, but after no less than three pairs (or ``repeats``), once this much time has passed.
+        seconds: stop earlier, but after no less than three pairs (or ``repeats``), once this much time has passed; after one,
+            once that was exceeded by ``_PATIENCE``.
         threads: threads of one operator, where a or b is not a session yet.
 
     Raises:
@@ -56,15 +59,19 @@ def compare_time(
     """
     first = a if isinstance(a, Session) else Session(a, threads=threads)
     second = b if isinstance(b, Session) else Session(b, threads=threads)
+    start = time.perf_counter()
     for _ in range(_WARM_UP):
         first.run(feed)
         second.run(feed)
+        if time.perf_counter() - start > seconds / 2:
+            break
     inner_a, inner_b = _inner(first, feed), _inner(second, feed)
     times_a: list[float] = []
     times_b: list[float] = []
     deadline = time.perf_counter() + seconds
     for index in range(max(1, repeats)):
-        if index >= 3 and time.perf_counter() > deadline:
+        late = time.perf_counter() - deadline
+        if late > 0 and (index >= 3 or (index >= 1 and late > _PATIENCE)):
             break
         if index % 2 == 0:
             times_a.append(_measure(first, feed, inner_a))
@@ -90,7 +97,10 @@ def measure_time(model: Runnable | Session, feed: Feed, *, repeats: int, seconds
 
 def _inner(session: Session, feed: Feed) -> int:
     """How many runs make one measurement."""
-    one = max(min(_measure(session, feed, 1) for _ in range(2)), 1e-7)
+    one = _measure(session, feed, 1)
+    if one >= _SHORTEST_S:
+        return 1
+    one = max(min(one, _measure(session, feed, 1)), 1e-7)
     return min(_MOST_INNER, max(1, round(_SHORTEST_S / one)))
 
 

@@ -3,7 +3,7 @@
 No function here has a default tolerance: it is written where it is used.
 """
 
-from graphopt.verify.compare import Drift, compare, within
+from graphopt.verify.compare import Drift, Recording, compare, compare_recorded, within
 from graphopt.verify.differences import Difference, first_difference
 from graphopt.verify.interface import check_interface
 from graphopt.verify.measures import OutputDrift
@@ -14,10 +14,12 @@ __all__ = [
     "Difference",
     "Drift",
     "OutputDrift",
+    "Recording",
     "Reproducer",
     "check_interface",
     "check_structure",
     "compare",
+    "compare_recorded",
     "first_difference",
     "leave_reproducer",
     "within",

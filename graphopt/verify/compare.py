@@ -7,11 +7,12 @@ load. Only the reference must run, for without it there is nothing to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from graphopt.errors import ModelError
-from graphopt.runtime.session import Feed, Runnable, Session
+from graphopt.runtime.feeds import Spool
+from graphopt.runtime.session import Array, Feed, Runnable, Session
 from graphopt.verify.measures import Measure, OutputDrift
 
 
@@ -59,6 +60,50 @@ class Drift:
         if worst.kind == "exact":
             return f"output '{worst.name}': {worst.mismatch:.2%} of the elements differ"
         return f"output '{worst.name}': off by {worst.max_abs:.3g}, {worst.rel:.2g} of its range of {worst.range:.3g}"
+
+
+class Recording:
+    """The outputs of a model on a number of feeds, kept after its session is gone: two large models need not be in memory at once.
+
+    Up to 256 MiB stay in memory, the rest goes into a temporary folder.
+
+    Args:
+        model: a model or a session.
+        feeds: what to run it on.
+        threads: threads of one operator.
+        optimize: whether onnxruntime may rewrite the graph.
+
+    Raises:
+        ModelError: GO030, it does not load or run.
+    """
+
+    def __init__(self, model: Runnable | Session, feeds: Iterable[Feed], *, threads: int = 1, optimize: bool = True) -> None:
+        session = model if isinstance(model, Session) else Session(model, threads=threads, optimize=optimize)
+        self.label = session.label
+        self.output_names = session.output_names
+        self._outputs = Spool()
+        for feed in feeds:
+            self._outputs.add(session.run(feed))
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        return self._outputs.read(range(len(self)))
+
+
+def compare_recorded(reference: Recording, candidate: Recording) -> Drift:
+    """As ``compare``, for outputs on the same feeds."""
+    measures = {name: Measure(name) for name in reference.output_names}
+    missing = [name for name in reference.output_names if name not in candidate.output_names]
+    if missing:
+        return _result(measures, 0, f"it has no output '{missing[0]}'")
+    runs = 0
+    for expected, got in zip(reference, candidate, strict=True):
+        for name, measure in measures.items():
+            measure.update(expected[name], got[name], runs)
+        runs += 1
+    return _result(measures, runs, None if runs else "there was no input to compare them on")
 
 
 def compare(reference: Runnable | Session, candidate: Runnable | Session, feeds: Iterable[Feed], *, threads: int = 1) -> Drift:

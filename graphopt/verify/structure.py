@@ -8,7 +8,7 @@ list of faults and not an exception.
     GO022   a name is produced twice: single assignment holds for a graph and its subgraphs together
     GO023   a node reads, or the graph returns, a tensor that nothing produces
     GO024   a node reads a tensor that is produced only later
-    GO025   shape inference contradicts a declared type or shape
+    GO025   shape inference contradicts a declared type or shape, or a node has a number that no tensor can have
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import Any, cast
 
 import onnx
 
+from graphopt.analysis.inference import faults, infer
 from graphopt.errors import Diagnostic, GraphoptError
+from graphopt.guard.doing import doing
 from graphopt.model import Model
 
 _MOST_OF_A_KIND = 5
@@ -44,7 +46,8 @@ def check_proto(proto: onnx.ModelProto, where: str) -> list[Diagnostic]:
     if found:
         # The checker would say the same again, less clearly.
         return _shortened(found)
-    return [*_checker(proto, where), *_types(proto, where)]
+    numbers = [Diagnostic("GO025", f"{where}: {_label(node)}", why) for node, why in faults(proto)]
+    return _shortened([*_checker(proto, where), *numbers, *_types(proto, where)])
 
 
 def _scopes(graph: onnx.GraphProto, where: str, outer: frozenset[str]) -> Iterator[Diagnostic]:
@@ -93,14 +96,15 @@ def _label(node: onnx.NodeProto) -> str:
 
 def _checker(proto: onnx.ModelProto, where: str) -> Iterator[Diagnostic]:
     try:
-        cast(Any, onnx.checker).check_model(proto)
+        with doing("onnx", "checking the model"):
+            cast(Any, onnx.checker).check_model(proto)
     except Exception as error:  # noqa: BLE001 - ValidationError, and on odd input whatever its C++ part throws
         yield Diagnostic("GO021", where, f"onnx's checker: {_one_line(_CONTEXT.sub('', str(error)))}")
 
 
 def _types(proto: onnx.ModelProto, where: str) -> Iterator[Diagnostic]:
     try:
-        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        infer(proto, strict=True, check_type=True)
     except onnx.shape_inference.InferenceError as error:
         for line in str(error).splitlines():
             text = line.strip()

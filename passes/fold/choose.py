@@ -9,11 +9,13 @@ For a tensor t and a tensor R that dominates it within its region, f(t, R) is th
 
 A cost is the multiply-accumulates plus the elements written plus the weights read, at the shapes of a sample where the graph's are
 dynamic. No more operators and no more multiply-accumulates are written than there were; as many operators only where that is
-cheaper. The regions are visited from the outputs backwards, each tensor once.
+cheaper. The regions are visited from the outputs backwards, each tensor once. What a span costs as it is comes
+from the span that it extends, so the work for a node does not grow with the length of the spans that end there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import onnx_graphsurgeon as gs
@@ -23,11 +25,12 @@ from graphopt.analysis.affine import Affine, Obstacle, Span, leak
 from graphopt.analysis.manager import Analyses
 from graphopt.analysis.patterns import Fused
 from graphopt.analysis.shapes import InputShapes
-from graphopt.model import node_label
-from graphopt.ops.affine import Refused
-from graphopt.ops.facts import elements, static
+from graphopt.model import Model, node_label
+from graphopt.ops.affine import Form, Kernel, Refused
+from graphopt.ops.facts import static
 from graphopt.passes.fold.part import parts
-from graphopt.passes.fold.recipes import KERNELS, Recipe, recipes, weigh
+from graphopt.passes.fold.present import Present, present, total
+from graphopt.passes.fold.recipes import Recipe, recipes, weigh
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +42,40 @@ class Choice:
     macs_before: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Best:
-    """A cost, and the spans that are replaced and the tensors that are computed as they are to reach it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cover:
+    """A way to compute a tensor: the operators of ``choice``, or ``kept`` as it is, after all of ``before``."""
 
     cost: float
-    replaced: tuple[Choice, ...] = ()
-    kept: frozenset[str] = frozenset()
+    choice: Choice | None = None
+    kept: str = ""
+    before: tuple[_Cover, ...] = ()
 
-    def then(self, other: _Best) -> _Best:
-        return _Best(self.cost + other.cost, self.replaced + other.replaced, self.kept | other.kept)
+    def pieces(self) -> Iterator[_Cover]:
+        """This and all that come before it, each once."""
+        stack: list[_Cover] = [self]
+        seen = {id(self)}
+        while stack:
+            one = stack.pop()
+            yield one
+            fresh = [c for c in one.before if id(c) not in seen]
+            seen.update(map(id, fresh))
+            stack.extend(reversed(fresh))
+
+
+_NOTHING = _Cover(0.0)
 
 
 @dataclass(slots=True)
 class Plan:
-    """What to fold, and what stood in the way elsewhere."""
+    """What to fold, and what stood in the way elsewhere: one obstacle for each place and reason."""
 
     choices: list[Choice] = field(default_factory=list[Choice])
-    obstacles: list[Obstacle] = field(default_factory=list[Obstacle])
+    obstacles: dict[tuple[str, str], Obstacle] = field(default_factory=dict[tuple[str, str], Obstacle])
+
+    def refuse(self, obstacle: Obstacle) -> None:
+        """Note an obstacle; the last one counts."""
+        self.obstacles[obstacle.where, obstacle.refused.code] = obstacle
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +91,33 @@ class Rules:
 
 def choose(analyses: Analyses, inputs: InputShapes, rules: Rules) -> Plan:
     """Cover every affine region of the model."""
-    return _Chooser(analyses, inputs, rules).plan()
+    return _Chooser(analyses, _needed(analyses.model, inputs), rules).plan()
+
+
+def _needed(model: Model, inputs: InputShapes) -> InputShapes:
+    """The shapes of a sample, where they say more than the graph."""
+    known = all(static(None if t.shape is None else tuple(t.shape)) is not None for t in model.graph.inputs)
+    return () if known else inputs
 
 
 class _Chooser:
     def __init__(self, analyses: Analyses, inputs: InputShapes, rules: Rules) -> None:
-        self.fused = analyses.get(Fused(rules.fusions))
         self.model = analyses.model
         self.nodes = analyses.model.graph.nodes
         self.table = analyses.get(Affine(rules.approximate))
-        self.facts = analyses.get(Shapes())
         self.shapes = analyses.get(Shapes(inputs))
-        self.costs = analyses.get(Cost(inputs))
         self.growth = rules.max_growth
-        self.positions = {id(n): i for i, n in enumerate(self.nodes)}
         self.made_by = {t.name: i for i, n in enumerate(self.nodes) for t in n.outputs if t.name}
-        self.memo: dict[tuple[str, str], _Best] = {}
-        self.usable: dict[str, tuple[tuple[Choice, float], ...]] = {}
-        self.found = Plan(obstacles=[self._weighed(o) for o in self.table.obstacles])
+        self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), analyses.get(Fused(rules.fusions)))
+        self.sizes: dict[str, tuple[int, ...] | None] = {}
+        self.best: dict[tuple[str, str], _Cover] = {}
+        self.usable: dict[str, tuple[Choice, ...]] = {}
+        self.roots: dict[str, dict[str, int]] = {}
+        self.totals: dict[int, Present] = {}
+        self.values: dict[int, Kernel] = {}
+        self.found = Plan()
+        for obstacle in self.table.obstacles:
+            self.found.refuse(self._weighed(obstacle))
 
     def plan(self) -> Plan:
         covered: set[str] = set()
@@ -99,137 +127,156 @@ class _Chooser:
                 spans = self.table.spans.get(top.name, ())
                 if top.name in covered or not spans:
                     continue
-                best = self._best(top, spans[-1].root)
-                for choice in best.replaced:
-                    covered |= {t.name for i in choice.span.nodes for t in self.nodes[i].outputs}
-                    if choice.span.nodes & taken:  # what feeds several regions is met once from each
-                        continue
-                    taken |= choice.span.nodes
-                    self.found.choices.append(choice)
-                covered |= best.kept
+                for piece in self._best(top, spans[-1].root).pieces():
+                    self._take(piece, covered, taken)
         self._part(taken)
         return self.found
 
+    def _take(self, piece: _Cover, covered: set[str], taken: set[int]) -> None:
+        if piece.choice is None:
+            covered.add(piece.kept)
+            return
+        nodes = piece.choice.span.nodes
+        covered |= {t.name for i in nodes for t in self.nodes[i].outputs}
+        if not nodes & taken:  # what feeds several regions is met once from each
+            taken |= nodes
+            self.found.choices.append(piece.choice)
+
     def _part(self, taken: set[int]) -> None:
         """Kernels of which several selections read parts, where nothing else was done to them."""
-        found, obstacles = parts(self.model, self.table, self._root_shape, self._cost)
-        self.found.obstacles += obstacles
+        found, obstacles = parts(self.model, self.table, self._root_shape, lambda i: self.present[i].cost)
+        for obstacle in obstacles:
+            self.found.refuse(obstacle)
         for group in found:
             nodes = frozenset[int]().union(*(span.nodes for span, _ in group))
-            if nodes & (taken | self.fused):
+            if nodes & taken or any(self.present[i].fused for i in nodes):
                 continue
             taken |= nodes
-            share = self._macs_before(nodes) // len(group)
+            share = sum(self.present[i].macs for i in nodes) // len(group)
             self.found.choices += [Choice(span, recipe, share) for span, recipe in group]
 
-    def _best(self, top: gs.Tensor, root: gs.Tensor) -> _Best:
+    def _best(self, top: gs.Tensor, root: gs.Tensor) -> _Cover:
+        """The cheapest way from ``root`` to ``top``; leaving its operator as it is comes first, so that it wins a tie."""
         if top is root:
-            return _Best(0.0)
+            return _NOTHING
         key = (top.name, root.name)
-        known = self.memo.get(key)
+        known = self.best.get(key)
         if known is None:
-            known = self.memo[key] = min(self._ways(top, root), key=lambda b: b.cost)
+            known = self._keep(top, root)
+            order = self._order(top)
+            last = order.get(root.name, -1)
+            for choice in self._closed(top):
+                start = choice.span.root
+                if order[start.name] > last:
+                    break
+                cost, rest = choice.recipe.cost / self.growth, self._best(start, root)
+                if cost + rest.cost < known.cost:
+                    known = _Cover(cost + rest.cost, choice, before=(rest,))
+            self.best[key] = known
         return known
 
-    def _ways(self, top: gs.Tensor, root: gs.Tensor) -> list[_Best]:
-        """All ways to compute ``top`` from ``root``; leaving its operator as it is comes first, so that it wins a tie."""
-        ways = [self._keep(top, root)]
-        dominators = self._dominators(top)
-        for choice, cost in self._closed(top):
-            start = choice.span.root
-            if root.name in dominators[start.name]:
-                ways.append(_Best(cost, (choice,)).then(self._best(start, root)))
-        return ways
+    def _order(self, top: gs.Tensor) -> dict[str, int]:
+        """The roots of ``top``, nearest first: each dominates those with a smaller number."""
+        known = self.roots.get(top.name)
+        if known is None:
+            known = self.roots[top.name] = {s.root.name: i for i, s in enumerate(self.table.spans.get(top.name, ()))}
+        return known
 
-    def _dominators(self, top: gs.Tensor) -> dict[str, set[str]]:
-        """For each root of ``top``: the roots that lie at or before it."""
-        names = [s.root.name for s in self.table.spans.get(top.name, ())]
-        return {name: set(names[i:]) for i, name in enumerate(names)}
-
-    def _keep(self, top: gs.Tensor, root: gs.Tensor) -> _Best:
+    def _keep(self, top: gs.Tensor, root: gs.Tensor) -> _Cover:
         made = self.table.made[top.name]
         # What a root before this one offers is looked at when the tensor is visited by itself.
-        farthest = self.table.spans[top.name][-1].root is root
-        cost = sum(self._cost(i) / max(len(self.nodes[i].outputs), 1) for i in made.nodes)
-        own = _Best(cost, kept=frozenset({top.name}) if farthest else frozenset())
+        kept = top.name if self.table.spans[top.name][-1].root is root else ""
         if len(made.sources) == 1:
-            return own.then(self._best(made.sources[0], root))
-        common = self.table.spans[top.name][0].root
-        for source in made.sources:
-            own = own.then(self._best(source, common))
-        return own.then(self._best(common, root))
+            before = [self._best(made.sources[0], root)]
+        else:
+            common = self.table.spans[top.name][0].root
+            before = [*(self._best(t, common) for t in made.sources), self._best(common, root)]
+        cost = sum(self.present[i].cost / max(len(self.nodes[i].outputs), 1) for i in made.nodes)
+        for part in before:
+            cost += part.cost
+        return _Cover(cost, kept=kept, before=tuple(before))
 
-    def _closed(self, top: gs.Tensor) -> tuple[tuple[Choice, float], ...]:
-        """The spans to ``top`` that can be replaced, with the cost that counts for them."""
+    def _closed(self, top: gs.Tensor) -> tuple[Choice, ...]:
+        """The spans to ``top`` that can be replaced."""
         known = self.usable.get(top.name)
         if known is None:
-            found = [(s, self._choice(s)) for s in self.table.spans[top.name]]
-            known = tuple((c, c.recipe.cost / self.growth) for _, c in found if c is not None)
-            self.usable[top.name] = known
+            found = [self._choice(s) for s in self.table.spans[top.name]]
+            known = self.usable[top.name] = tuple(c for c in found if c is not None)
         return known
 
     def _choice(self, span: Span) -> Choice | None:
         """The cheapest way to write a span; None if there is none, or not one that pays."""
-        ways = recipes(self.model, span, self._root_shape(span))
-        ways = [w for w in ways if w.operators <= len(span.nodes)]
+        now, shape = self._total(span), self._root_shape(span)
+        if span.count == 1:
+            return None  # as plain as it can be
+        ways = recipes(span, self.model.opset, shape, kernel=now.kernels > 0, transposed=now.transposed > 0, memo=self.values)
+        ways = [w for w in ways if w.operators <= span.count]
         if not ways:
             return None
-        kernels = sum(self.nodes[i].op in KERNELS for i in span.nodes)
-        refused = leak(self.model, span, self.positions)
-        if span.nodes & self.fused:
+        refused = leak(self.model, span)
+        if now.fused:
             refused = Refused("fused-by-runtime", "a part of it belongs to a kernel that the target's runtime makes by itself")
-        if refused is None and self._root_shape(span) is None:
+        if refused is None and shape is None:
             refused = Refused("unknown-size", "its cost is not known without a sample input")
         if refused is not None:
-            if kernels and min(w.operators for w in ways) < len(span.nodes):
+            if now.kernels and min(w.operators for w in ways) < span.count:
                 self._refuse(span, refused)
             return None
-        best = min(ways, key=lambda w: (w.cost, w.operators))
-        return self._paying(span, best)
+        return self._paying(span, now, min(ways, key=lambda w: (w.cost, w.operators)))
 
-    def _paying(self, span: Span, best: Recipe) -> Choice | None:
-        macs = self._macs_before(span.nodes)
-        before = sum(self._cost(i) for i in span.nodes)
-        dearer = best.macs > macs * self.growth or best.cost > before * self.growth
+    def _paying(self, span: Span, now: Present, best: Recipe) -> Choice | None:
+        dearer = best.macs > now.macs * self.growth or best.cost > now.cost * self.growth
         if span.map.form.border:
             # What the files would grow by is never worth it: the constant has one element for each of the output.
-            dearer = dearer or best.params > sum(self._params(i) for i in span.nodes)
-        if not dearer and (best.operators < len(span.nodes) or best.cost < before):
-            return Choice(span, best, macs)
-        if best.macs > macs:
-            self._refuse(span, _dearer(best.macs, macs))
+            dearer = dearer or best.params > now.params
+        if not dearer and (best.operators < span.count or best.cost < now.cost):
+            return Choice(span, best, now.macs)
+        if best.macs > now.macs:
+            self._refuse(span, _dearer(best.macs, now.macs))
         elif span.map.form.border:
             self._refuse(span, _BORDER)
         return None
 
+    def _total(self, span: Span) -> Present:
+        """What the operators of a span are together."""
+        row: list[Span] = []
+        one: Span | None = span
+        known = self.totals.get(id(span))
+        while known is None and one is not None:
+            row.append(one)
+            one = one.inner
+            known = self.totals.get(id(one)) if one is not None else None
+        known = known or Present()
+        for longer in reversed(row):
+            known = self.totals[id(longer)] = total([known, *(self.present[i] for i in longer.own)])
+        return known
+
     def _refuse(self, span: Span, refused: Refused) -> None:
         label = node_label(self.nodes[self.made_by[span.top.name]])
-        self.found.obstacles.append(self._weighed(Obstacle(label, refused, span.top.name, span.map.form, span.nodes)))
+        dearer = self._dearer(span.map.form, span.top, self._total(span).macs) if refused.code != "cost" else None
+        self.found.refuse(Obstacle(label, dearer or refused))
 
     def _weighed(self, obstacle: Obstacle) -> Obstacle:
         """What would not pay is refused for its cost, whatever else stands in its way."""
-        if obstacle.form is None or obstacle.refused.code == "cost":
+        if obstacle.form is None:
             return obstacle
-        before = self._macs_before(obstacle.nodes)
-        after = weigh(obstacle.form, static(self.shapes.shape(self.nodes[self.made_by[obstacle.top]].outputs[0])))
-        return replace(obstacle, refused=_dearer(after, before)) if after is not None and after > before else obstacle
+        top = self.nodes[self.made_by[obstacle.top]].outputs[0]
+        refused = self._dearer(obstacle.form, top, sum(self.present[i].macs for i in obstacle.nodes))
+        return obstacle if refused is None else replace(obstacle, refused=refused)
+
+    def _dearer(self, form: Form, top: gs.Tensor, before: int) -> Refused | None:
+        """That one operator for ``form`` would take more multiply-accumulates than there are ``before``, if it would."""
+        after = weigh(form, self._shape(top))
+        return _dearer(after, before) if after is not None and after > before else None
 
     def _root_shape(self, span: Span) -> tuple[int, ...] | None:
-        return static(self.shapes.shape(span.root))
+        return self._shape(span.root)
 
-    def _macs_before(self, nodes: frozenset[int]) -> int:
-        costs = [self.costs.of(self.nodes[i]) for i in nodes]
-        return sum(c.macs or 0 for c in costs if c is not None)
-
-    def _params(self, index: int) -> int:
-        cost = self.costs.of(self.nodes[index])
-        return 0 if cost is None else cost.params
-
-    def _cost(self, index: int) -> float:
-        """Of a node as it is, in the terms of ``Recipe.cost``."""
-        cost = self.costs.of(self.nodes[index])
-        written = sum(elements(self.shapes.shape(t)) or 0 for t in self.nodes[index].outputs if t.name)
-        return ((cost.macs or 0) + cost.params if cost is not None else 0) + written
+    def _shape(self, tensor: gs.Tensor) -> tuple[int, ...] | None:
+        """The shape if it is a known one, for the sample at least."""
+        if tensor.name not in self.sizes:
+            self.sizes[tensor.name] = static(self.shapes.shape(tensor))
+        return self.sizes[tensor.name]
 
 
 _BORDER = Refused("border-map", "a bias lies before zero padding, and the constant that makes up for it at the border does not pay")

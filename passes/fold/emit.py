@@ -51,12 +51,11 @@ def values_of(span: Span, elem_type: int, sizes: tuple[int, ...] | None) -> Valu
         exact = [_whole(form, np.asarray(kernel.weight)), np.asarray(kernel.bias)]
         if form.border:
             exact[1] = constant(span.map, sizes or ())[None]
-        cast = [a.astype(dtype) for a in exact]
-    if not all(np.isfinite(a).all() for a in exact):
+        weight, bias = (a.astype(dtype) for a in exact)
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        if all(np.isfinite(a).all() for a in exact):
+            return Refused("overflow", f"its weights do not fit into {dtype.name}")
         return Refused("non-finite-weights", "its weights hold NaN or infinity")
-    if not all(np.isfinite(a.astype(np.float64)).all() for a in cast):
-        return Refused("overflow", f"its weights do not fit into {dtype.name}")
-    weight, bias = cast
     if form.border:
         return Values(weight, None, bias)
     return Values(weight, bias if bias.any() else None)
@@ -103,7 +102,7 @@ class _Writer:
         self.nodes: list[gs.Node] = []
 
     def _make(self, op: str, inputs: list[gs.Tensor], output: gs.Tensor, attrs: dict[str, Any] | None = None) -> gs.Tensor:
-        name = self.name if not self.nodes else f"{self.name}.{op.lower()}" if self.name else ""
+        name = self.name if not self.nodes else self.model.fresh(f"{self.name}.{op.lower()}") if self.name else ""
         self.nodes.append(self.model.make(op, inputs, [output], attrs, name=name))
         return output
 

@@ -82,7 +82,7 @@ class _Folding:
     def round(self, rules: Rules) -> int:
         """One plan, written; how many rewrites there were."""
         plan = choose(self.ctx.analyses(self.model), self.ctx.input_shapes(), rules)
-        self.obstacles = plan.obstacles
+        self.obstacles = list(plan.obstacles.values())
         done = self._apply(plan.choices)
         moved, refused = through_activations(self.model, self.ctx)
         self.obstacles += [Obstacle(where, why) for where, why in refused]

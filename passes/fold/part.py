@@ -27,7 +27,7 @@ def parts(
     found: list[list[Part]] = []
     obstacles: list[Obstacle] = []
     for index, readers, spans in _shared(model, table):
-        ways = [(s, min(recipes(model, s, shape_of(s)), key=lambda w: w.cost, default=None)) for s in spans]
+        ways = [(s, min(_ways(model, s, shape_of(s)), key=lambda w: w.cost, default=None)) for s in spans]
         known = [(s, w) for s, w in ways if w is not None and shape_of(s) is not None]
         if len(known) < len(spans):
             continue
@@ -38,6 +38,10 @@ def parts(
         else:
             obstacles.append(Obstacle(node_label(model.graph.nodes[index]), _PARTS))
     return found, obstacles
+
+
+def _ways(model: Model, span: Span, shape: tuple[int, ...] | None) -> list[Recipe]:
+    return recipes(span, model.opset, shape, kernel=True, transposed=False, memo={})
 
 
 def _shared(model: Model, table: AffineTable) -> Iterator[tuple[int, set[int], list[Span]]]:
@@ -57,7 +61,7 @@ def _shared(model: Model, table: AffineTable) -> Iterator[tuple[int, set[int], l
 
 def _whole(table: AffineTable, top: gs.Tensor, root: gs.Tensor, kernel: int) -> Span | None:
     """The span from ``root`` to ``top`` over ``kernel`` and one selection."""
-    own = next((s for s in table.spans.get(top.name, ()) if len(s.nodes) == 1), None)
+    own = next((s for s in table.spans.get(top.name, ()) if s.count == 1), None)
     if own is None or own.map.form.select is None:
         return None
-    return next((s for s in table.spans[top.name] if s.root is root and len(s.nodes) == 2 and kernel in s.nodes), None)
+    return next((s for s in table.spans[top.name] if s.root is root and s.count == 2 and kernel in s.nodes), None)

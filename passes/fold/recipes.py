@@ -21,8 +21,7 @@ from typing import Literal
 import numpy as np
 
 from graphopt.analysis.affine import Span
-from graphopt.model import Model
-from graphopt.ops.affine import PLAIN, Axis, Form, evaluate
+from graphopt.ops.affine import PLAIN, Axis, Form, Kernel, evaluate
 
 KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """The operators that multiply with weights: a region with one of them is written as one of them."""
@@ -51,28 +50,33 @@ class Recipe:
         return self.macs + self.written + self.params
 
 
-def recipes(model: Model, span: Span, shape: tuple[int, ...] | None) -> list[Recipe]:
-    """All ways to write a span whose root has ``shape`` (None: not known, and then no sizes are). The first is the plainest."""
+def recipes(
+    span: Span, opset: int, shape: tuple[int, ...] | None, *, kernel: bool, transposed: bool, memo: dict[int, Kernel]
+) -> list[Recipe]:
+    """All ways to write a span whose root has ``shape`` (None: not known, and then no sizes are). ``kernel``: whether one of its
+    operators multiplies with weights; ``transposed``: whether one is a ConvTranspose; ``memo``: values of scales and shifts
+    that are known already.
+    """
     form = span.map.form
-    if not any(model.graph.nodes[i].op in KERNELS for i in span.nodes):
-        return _without_kernel(model, span, shape)
+    if not kernel:
+        return _without_kernel(span, opset, shape, memo)
     if form.axis != 1 or form.rank == 2:
         return [] if form.border or any(a != PLAIN for a in form.axes) else [_matrix(form, shape, len(span.moves))]
     if span.moves:
         return []
-    found = [_conv(model, form, shape), _repeat(model, form, shape), _pool(form, shape)]
-    if any(model.graph.nodes[i].op == "ConvTranspose" for i in span.nodes):
+    found = [_conv(form, opset, shape), _repeat(form, opset, shape), _pool(form, shape)]
+    if transposed:
         found.append(_transpose(form, shape))
     return [one for one in found if one is not None]
 
 
-def _without_kernel(model: Model, span: Span, shape: tuple[int, ...] | None) -> list[Recipe]:
+def _without_kernel(span: Span, opset: int, shape: tuple[int, ...] | None, memo: dict[int, Kernel]) -> list[Recipe]:
     form = span.map.form
     if form.border or form.identity or span.moves:
         return []
     size = _outputs(form, shape)
-    if form.diagonal and model.opset >= _BROADCASTING:
-        both = form.biased and bool(np.any(np.asarray(evaluate(span.map).weight) != 1))
+    if form.diagonal and opset >= _BROADCASTING:
+        both = form.biased and bool(np.any(np.asarray(evaluate(span.map, np, memo).weight) != 1))
         count = 2 if both else 1
         return [Recipe("scale", count, 0, count * size, count * form.c_out)]
     if form.select is not None and form.rows is None and not form.biased:
@@ -93,17 +97,17 @@ def dense(form: Form) -> bool:
     return form.rows is not None
 
 
-def _conv(model: Model, form: Form, shape: tuple[int, ...] | None) -> Recipe | None:
+def _conv(form: Form, opset: int, shape: tuple[int, ...] | None) -> Recipe | None:
     """Conv, and DepthToSpace for phases."""
     if form.block > 1:
         square = len(form.axes) == 2 and len(set(form.phases)) == 1 and not any(a.crop for a in form.axes)
-        if not square or (form.groups > 1 and model.opset < _CRD):
+        if not square or (form.groups > 1 and opset < _CRD):
             return None
     return _convolution(form, shape, "conv", form.axes, form.block, form.block > 1)
 
 
-def _repeat(model: Model, form: Form, shape: tuple[int, ...] | None) -> Recipe | None:
-    if not form.repeated or form.block == 1 or any(a.crop for a in form.axes) or model.opset < _RESIZE or form.uneven:
+def _repeat(form: Form, opset: int, shape: tuple[int, ...] | None) -> Recipe | None:
+    if not form.repeated or form.block == 1 or any(a.crop for a in form.axes) or opset < _RESIZE or form.uneven:
         return None
     return _convolution(form, shape, "repeat", form.axes, 1, True)
 

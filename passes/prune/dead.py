@@ -61,8 +61,9 @@ class _Zeros:
         for node in self._graph.model.graph.nodes:
             if len(node.outputs) and node.outputs[0].name:
                 zeros = self._step(node)
-                for output in node.outputs:
-                    self._found[output.name] = zeros
+                for index, output in enumerate(node.outputs):
+                    # A mask of Dropout or the indices of MaxPool are not zero where the values are.
+                    self._found[output.name] = zeros if index == 0 or node.op == "Split" else frozenset()
 
     def of(self, tensor: gs.Tensor) -> Zeros:
         """The classes of which every element in ``tensor`` is zero."""

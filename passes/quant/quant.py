@@ -89,6 +89,8 @@ class _Run:
         self.ctx = ctx
         self.scheme = scheme
         self.kept = {name for name in options.keep.split("+") if name}
+        self.boundless: set[str] = set()
+        """Tensors that are NaN or infinite on the data: no scale could hold them."""
         self.out = Outcome()
 
     def outcome(self) -> Outcome:
@@ -98,13 +100,13 @@ class _Run:
         reason = self.prepare(draft)
         if reason is not None:
             return self.refused(reason.code, reason.why)
-        plan = self.plan(draft)
+        plan, seen = self.observed(draft)
         if not plan.placement.int8:
             self.explain(plan.units)
             return self.refused("nothing-to-gain", "no operator would run faster in integers by the target's costs")
         self.out.rewrites.clear()
         self.prepare(self.model)
-        self.apply(self.plan(self.model))
+        self.apply(self.plan(self.model), seen)
         return self.out
 
     def refused(self, code: str, why: str) -> Outcome:
@@ -136,23 +138,46 @@ class _Run:
         facts = self.facts(model)
         float_head = self.options.outputs == "float"
         units = UnitBuilder(model, facts, self.scheme, self.is_kept, float_head=float_head).build()
+        for unit in units:
+            if unit.reason is None and any(t.name in self.boundless for t in [*unit.data, *unit.outputs]):
+                unit.reason = Reason("not-finite", "what it reads or computes is NaN or infinite on the data")
         placer = Placer(model, units, facts, self.ctx.target, float_head=float_head)
         placement = placer.place(self.options.placement)
         tensors = [e.tensor for e in placer.edges if e.tensor.name in placement.quantized]
         return _Plan(units, placement, tensors, roots(units, placement, tensors))
+
+    def observed(self, model: Model) -> tuple[_Plan, dict[str, Histogram]]:
+        """A plan for ``model``, and what was seen of its activations; none of them is NaN or infinite anywhere."""
+        seen: dict[str, Histogram] = {}
+        while True:
+            plan = self.plan(model)
+            wanted = sorted(set(plan.roots.values()))
+            seen.update(observe(model, [t for t in wanted if t not in seen], self.ctx, counted=self.counted))
+            boundless = {t for t, root in plan.roots.items() if seen[root].extremes.nonfinite}
+            if not boundless:
+                return plan, {name: seen[name] for name in wanted}
+            self.boundless |= boundless
+            self.out.notes.append(f"NaN or infinite on the data, so left in float: {_listed(sorted(boundless))}")
+
+    @property
+    def counted(self) -> bool:
+        """Whether more than extremes is asked of the ranges."""
+        return self.choice or self.options.ranges not in ("auto", "minmax")
+
+    @property
+    def choice(self) -> bool:
+        """Whether the data decides between the rules."""
+        return self.options.ranges == "auto" and self.ctx.calibrated
 
     def is_kept(self, node: gs.Node) -> bool:
         return node.name in self.kept or any(t.name in self.kept for t in node.outputs)
 
     # -- doing -------------------------------------------------------------------------------------------------------------------
 
-    def apply(self, plan: _Plan) -> None:
-        rule = self.options.ranges
-        choice = rule == "auto" and self.ctx.calibrated
-        observed = sorted(set(plan.roots.values()))
-        seen = observe(self.model, observed, self.ctx, counted=choice or rule not in ("auto", "minmax"))
+    def apply(self, plan: _Plan, seen: Mapping[str, Histogram]) -> None:
         self.warn_flat(seen)
-        chosen: Rule = self.best_rule(seen) if choice else "minmax" if rule == "auto" else rule
+        rule = self.options.ranges
+        chosen: Rule = self.best_rule(seen) if self.choice else "minmax" if rule == "auto" else rule
         self.write(self.model, plan, seen, chosen)
         self.report(plan, prove(self.model, plan.units, plan.placement))
         self.out.facts["ranges"] = chosen
@@ -190,8 +215,7 @@ class _Run:
         """Name the tensors whose data says nothing."""
         flat = [name for name, histogram in seen.items() if histogram.extremes.range == (0.0, 0.0)]
         if flat:
-            names = ", ".join(f"'{n}'" for n in flat[:5]) + (f" and {len(flat) - 5} more" if len(flat) > 5 else "")
-            self.out.notes.append(f"zero on all data, so its range is a guess: {names}")
+            self.out.notes.append(f"zero on all data, so its range is a guess: {_listed(flat)}")
 
     def weights(self, plan: _Plan, of: Mapping[str, Params]) -> dict[str, Weight]:
         """The quantized weights of all integer kernels, by unit."""
@@ -242,6 +266,10 @@ class _Run:
                 self.out.refusals.append(Refusal(node_label(unit.head), unit.reason.code, unit.reason.why))
             elif placement is not None and unit.key not in placement.int8:
                 self.out.refusals.append(Refusal(unit.label, "slower-in-int8", "by the target's costs float is faster here"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{n}'" for n in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def roots(units: Sequence[Unit], placement: Placement, tensors: Sequence[gs.Tensor]) -> dict[str, str]:

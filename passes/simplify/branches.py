@@ -76,16 +76,17 @@ def _inline(node: gs.Node, name: str, branch: gs.Graph, editor: Editor) -> list[
     # Out of the If first: when that is swept away, so is everything that still hangs on it.
     del node.attrs[name]
     Raw.clear(node.outputs)
+    written: dict[int, gs.Tensor] = {}
     for out, result in zip(outputs, list(branch.outputs), strict=True):
         Raw.clear(out.inputs)
         if not out.name:
             continue
-        if id(result) in made:
-            made.discard(id(result))  # a branch may give the same result twice
+        if id(result) in made and id(result) not in written:
             editor.take_over(result, out)
             branch.outputs = [out if t is result else t for t in branch.outputs]
-        else:
-            nodes.append(gs.Node("Identity", inputs=[result], outputs=[out]))
+            written[id(result)] = out
+        else:  # not the branch's own, or given a second time
+            nodes.append(gs.Node("Identity", inputs=[written.get(id(result), result)], outputs=[out]))
     return nodes
 
 

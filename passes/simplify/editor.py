@@ -24,6 +24,9 @@ Raw = list[Any]
 """``Raw.append(node.inputs, t)`` changes one end of an edge. Graphsurgeon's own lists search for the other end, by comparing nodes
 field by field; here both ends are set by hand."""
 
+_WIDE = 64
+"""Inputs from which the places of a node's inputs are listed rather than searched."""
+
 STANDARD = (None, "", "ai.onnx")
 """The spellings of the default operator domain."""
 
@@ -45,10 +48,15 @@ class Editor:
         self._outputs = {id(t) for t in model.graph.outputs}
         self._functions = {(f.domain, f.name) for f in model.functions}
         self._yielded: dict[int, list[gs.Graph]] = {}
+        self._inner: set[str] = set()
+        self._wide: dict[int, dict[int, list[int]]] = {}
         for node in model.graph.nodes:
             for subgraph in node.subgraphs(recursive=True):
                 for tensor in subgraph.outputs:
                     self._yielded.setdefault(id(tensor), []).append(subgraph)
+                for inner in subgraph.nodes:
+                    self._inner.update(t.name for t in [*inner.inputs, *inner.outputs])
+                self._inner.update(t.name for t in subgraph.inputs)
 
     # -- asking ----------------------------------------------------------------------------------------------------------
 
@@ -95,17 +103,36 @@ class Editor:
 
     def redirect(self, old: gs.Tensor, new: gs.Tensor) -> None:
         """Every reader of ``old`` reads ``new``, inside subgraphs too; the graph's own outputs stay what they are."""
-        readers = {id(node): node for node in old.outputs}
+        readers: dict[int, tuple[gs.Node, int]] = {}
+        for node in old.outputs:
+            readers[id(node)] = node, readers.get(id(node), (node, 0))[1] + 1
         Raw.clear(old.outputs)
-        for node in readers.values():
-            for index, tensor in enumerate(node.inputs):
-                if tensor is old:
-                    Raw.__setitem__(node.inputs, index, new)
-                    Raw.append(new.outputs, node)
+        for node, count in readers.values():
+            for index in self._places(node, old, count):
+                Raw.__setitem__(node.inputs, index, new)
+                Raw.append(new.outputs, node)
+                if id(node) in self._wide:
+                    self._wide[id(node)].setdefault(id(new), []).append(index)
         for subgraph in self._yielded.pop(id(old), []):
             subgraph.outputs = [new if t is old else t for t in subgraph.outputs]
             self._yielded.setdefault(id(new), []).append(subgraph)
         self.edits += 1
+
+    def _places(self, node: gs.Node, tensor: gs.Tensor, count: int) -> list[int]:
+        """At which inputs ``node`` reads ``tensor``, which it does ``count`` times.
+
+        A wide node (a Concat of thousands, each of which may be redirected) is not searched each time: its places are listed once.
+        Other edits may have made a list stale; then it names fewer places than there are, and is made anew.
+        """
+        if len(node.inputs) < _WIDE:
+            return [i for i, t in enumerate(node.inputs) if t is tensor]
+        places = [i for i in self._wide.get(id(node), {}).get(id(tensor), ()) if node.inputs[i] is tensor]
+        if len(places) != count:
+            listed = self._wide[id(node)] = {}
+            for index, other in enumerate(node.inputs):
+                listed.setdefault(id(other), []).append(index)
+            places = listed.get(id(tensor), [])
+        return list(places)
 
     def detach(self, node: gs.Node) -> None:
         """The node reads nothing any more: it is about to be swept away."""
@@ -134,6 +161,9 @@ class Editor:
             return "a graph output cannot be a graph input or an initializer itself"
         if id(source) in self._fixed:
             return "its input is a graph output too, and both names must stay"
+        if out.name in self._inner and not out.outputs:
+            # Made earlier, the output would be seen by bodies that stand before it now, and hidden by what they call the same.
+            return "the body of another operator uses the name of the output for something of its own"
         self.redirect(source, out)
         # The node now reads what it writes: cut it loose, then let the producer write it.
         self.detach(node)

@@ -1,9 +1,9 @@
 """``simplify``: the same function with less graph.
 
-Rounds of six steps until nothing changes: dead nodes (``dead``), shape arithmetic (``elements``), constants (``constants``),
-branches (``branches``), identities (``identities``), duplicates (``duplicates``). Each step walks the graph once and its edits
-cost as much as the readers they move, so a round is linear in the size of the graph; one round does nearly everything, the second
-finds what the first uncovered.
+Rounds of seven steps until nothing changes: dead nodes (``dead``), wrong descriptions (``described``), shape arithmetic
+(``elements``), constants (``constants``), branches (``branches``), identities (``identities``), duplicates (``duplicates``).
+Each step walks the graph once and its edits cost as much as the readers they move, so a round is linear in the size of the graph;
+one round does nearly everything, the second finds what the first uncovered.
 
 Only the main graph is rewritten. What the bodies of If, Loop and Scan read from it counts as read.
 """
@@ -19,6 +19,7 @@ from graphopt.passes.simplify.bounds import Budget
 from graphopt.passes.simplify.branches import inline_branches, mend_ranges
 from graphopt.passes.simplify.constants import fold_constants
 from graphopt.passes.simplify.dead import remove_dead
+from graphopt.passes.simplify.described import mend_descriptions, separate_names
 from graphopt.passes.simplify.duplicates import merge_constants, merge_nodes
 from graphopt.passes.simplify.editor import Editor
 from graphopt.passes.simplify.elements import fold_shapes
@@ -52,12 +53,12 @@ class Simplify(Pass):
         budget = Budget(self.max_bytes)
         for _ in range(ROUNDS):
             editor = Editor(model, ctx.analyses(model).get(Inferred()), signed_zeros=self.signed_zeros)
-            outcome.rewrites += remove_dead(editor)
+            outcome.rewrites += remove_dead(editor) + mend_descriptions(editor)
             outcome.rewrites += fold_shapes(editor)
             constants, too_large = fold_constants(editor, budget)
             branches = inline_branches(editor) + mend_ranges(editor)
             identities, kept = remove_identities(editor)
-            outcome.rewrites += constants + branches + identities
+            outcome.rewrites += constants + branches + separate_names(editor) + identities
             outcome.rewrites += merge_constants(editor, self.min_bytes) + merge_nodes(editor)
             refusals = too_large + kept
             model.sweep()

@@ -132,7 +132,7 @@ def test_a_bug_is_exit_code_3_and_says_how_to_report_it(folder: Path, tmp_path: 
     script = tmp_path / "broken.py"
     script.write_text(
         "import graphopt.model, sys\n"
-        "def load(source): raise KeyError('oops')\n"
+        "def load(source, **options): raise KeyError('oops')\n"
         "graphopt.model.Model.load = load\n"
         "from graphopt.cli.main import run\n"
         "sys.exit(run(['run', 'model.onnx']))\n"
@@ -193,4 +193,4 @@ def test_an_input_that_no_machine_holds_is_told(tmp_path: Path) -> None:
     onnx.save(net.model(net.op("Relu", net.input(2**62, 2**62))), tmp_path / "huge.onnx")
     done = cli("run", "huge.onnx", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error[GO990]")
+    assert done.stderr.startswith("error[GO042]: huge.onnx: input 'x'")

@@ -165,7 +165,7 @@ def test_a_model_that_protobuf_cannot_serialise_goes_through_a_file(monkeypatch:
     net = proto(NET)
     net.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((1000, 2), np.float32), "w"))
     before = net.SerializeToString()
-    monkeypatch.setattr(session_module, "_PROTO_LIMIT", 100)
+    monkeypatch.setattr(session_module, "PROTO_LIMIT", 100)
     assert Session(net).run({"x": np.ones((1, 2), np.float32)})["y"].shape == (1000, 2)
     assert net.SerializeToString() == before
 

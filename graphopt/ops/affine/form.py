@@ -13,6 +13,8 @@ it is a matrix of kernels, of which the structure is known in four ways:
 So a Concat of maps of one tensor is a sum of embedded maps, and a sum of maps whose windows lie along the diagonal is one grouped
 map: Split, a convolution for each part and Concat are found to be one grouped convolution.
 
+Networks repeat themselves, and the same few forms meet again and again: what two of them compose to is remembered.
+
 A bias is a number for each output channel; ``uneven`` where it also differs between the phases of a block; ``border`` where it
 differs along the spatial axes. The last comes of zero padding behind a bias: the padded zeros do not get the bias. Where the
 input's size is known, the map is still a kernel and a constant, one for each element of the output.
@@ -23,7 +25,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +37,8 @@ Sizes = tuple[int | None, ...]
 """Spatial sizes of a map's input; None where not known."""
 
 Window = tuple[int, int]
+
+_REMEMBERED = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,15 @@ class Form:
     repeated: bool = False
     uniform: bool = False
     approximate: bool = False
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sizes = (self.axis, self.c_in, self.c_out, self.groups, self.rows, self.cols, self.select)
+        flags = (self.biased, self.uneven, self.border, self.identity, self.repeated, self.relabels, self.uniform, self.approximate)
+        object.__setattr__(self, "_hash", hash((sizes, self.axes, flags)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def rank(self) -> int:
@@ -149,6 +163,7 @@ def _windowed(form: Form, rows: Window, cols: Window, groups: int) -> Form:
 # -- composition -------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(_REMEMBERED)
 def compose(second: Form, first: Form, sizes: Sizes, approximate: bool = False) -> Form | Refused:
     """``second`` after ``first``, whose input has ``sizes``, if that is exact. ``approximate`` takes it in any case where only the
     border is not exact.
@@ -169,6 +184,7 @@ def compose(second: Form, first: Form, sizes: Sizes, approximate: bool = False) 
     return refused
 
 
+@lru_cache(_REMEMBERED)
 def interior(second: Form, first: Form) -> Form | Refused:
     """``second`` after ``first`` away from the border: the form that it would have if padding were no obstacle."""
     if (second.rank, second.axis) != (first.rank, first.axis):
@@ -256,7 +272,8 @@ def _divisors(first: int, second: int) -> list[int]:
 # -- sums --------------------------------------------------------------------------------------------------------------------
 
 
-def add(forms: Sequence[Form], sizes: Sizes) -> Form | Refused:
+@lru_cache(_REMEMBERED)
+def add(forms: tuple[Form, ...], sizes: Sizes) -> Form | Refused:
     """The sum of maps of one tensor with ``sizes``."""
     lead = forms[0]
     if any((f.rank, f.axis, f.c_in) != (lead.rank, lead.axis, lead.c_in) for f in forms):

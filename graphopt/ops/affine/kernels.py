@@ -15,7 +15,7 @@ from graphopt.ops.affine.axis import PLAIN, Axis
 from graphopt.ops.affine.form import Form, Refused
 from graphopt.ops.affine.frames import bordered, float64
 from graphopt.ops.affine.maps import Kernel, Leaf
-from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, auto_pad, is_float
+from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, Weight, auto_pad, weight_of
 from graphopt.ops.facts import Facts, constant_input, has_input, positive, static
 
 
@@ -25,7 +25,7 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if read is None or isinstance(read, Refused):
         return read
     weight, bias, sources = read
-    groups, n = attrs.int_(node, "group", 1), weight.ndim - 2
+    groups, n = attrs.int_(node, "group", 1), len(weight.shape) - 2
     kernel = weight.shape[2:]
     dilations = attrs.ints(node, "dilations", (1,) * n)
     strides = attrs.ints(node, "strides", (1,) * n)
@@ -45,8 +45,10 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     form = Form(1, weight.shape[1] * groups, weight.shape[0], groups, axes, biased)
 
     def build(xp: Any) -> Kernel:
-        dense = xp.zeros((*weight.shape[:2], *extent), dtype=xp.float64)
-        dense[(..., *(slice(None, None, a.grid or 1) for a in axes))] = float64(weight, xp)
+        dense = float64(weight.read(), xp)
+        if any(a.grid > 1 for a in axes):
+            taps, dense = dense, xp.zeros((*weight.shape[:2], *extent), dtype=xp.float64)
+            dense[(..., *(slice(None, None, a.grid or 1) for a in axes))] = taps
         return Kernel(dense, xp.zeros((form.c_out,), dtype=xp.float64) if bias is None else float64(bias, xp))
 
     return Linear(0, (Leaf(form, build, sources, "conv"),))
@@ -62,7 +64,7 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if read is None or isinstance(read, Refused):
         return read
     weight, bias, sources = read
-    groups, n = attrs.int_(node, "group", 1), weight.ndim - 2
+    groups, n = attrs.int_(node, "group", 1), len(weight.shape) - 2
     kernel = weight.shape[2:]
     dilations = attrs.ints(node, "dilations", (1,) * n)
     strides = attrs.ints(node, "strides", (1,) * n)
@@ -81,7 +83,7 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     form = Form(1, weight.shape[0], c_out, groups, axes, biased)
 
     def build(xp: Any) -> Kernel:
-        return _phased(form, float64(weight, xp), None if bias is None else float64(bias, xp), dilations, pads[:n], xp)
+        return _phased(form, float64(weight.read(), xp), None if bias is None else float64(bias, xp), dilations, pads[:n], xp)
 
     return Linear(0, (Leaf(form, build, sources, "conv_transpose"),))
 
@@ -129,13 +131,15 @@ def _phased(form: Form, weight: Any, bias: Any, dilations: Sequence[int], pads: 
     return Kernel(dense.reshape(form.c_out * form.block, columns, *form.extent), shift.reshape(-1))
 
 
-def _weight_and_bias(node: gs.Node, facts: Facts) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, ...]] | Refused | None:
-    if not has_input(node, 1) or not has_input(node, 0):
+def _weight_and_bias(node: gs.Node, facts: Facts) -> tuple[Weight, NDArray[Any] | None, tuple[str, ...]] | Refused | None:
+    if not has_input(node, 0):
         return None
-    weight, bias = facts.value(node.inputs[1]), constant_input(node, 2, facts)
-    if weight is None or (has_input(node, 2) and bias is None):
+    weight, bias = weight_of(node, 1, facts), constant_input(node, 2, facts)
+    if weight is None or isinstance(weight, Refused):
+        return weight
+    if has_input(node, 2) and bias is None:
         return NOT_CONSTANT
-    if weight.ndim < 3 or not is_float(weight) or weight.size == 0:
+    if len(weight.shape) < 3:
         return None
     sources = tuple(node.inputs[i].name for i in (1, 2) if has_input(node, i))
     return weight, bias, sources

@@ -140,7 +140,7 @@ def composed(second: AffineMap, first: AffineMap, sizes: Sizes, approximate: boo
 
 def summed(parts: Sequence[tuple[AffineMap, float]], sizes: Sizes) -> AffineMap | Refused:
     """The weighted sum of ``parts`` if they can be one map."""
-    form = add([p.form for p, _ in parts], sizes)
+    form = add(tuple(p.form for p, _ in parts), sizes)
     return form if isinstance(form, Refused) else SumOf(form, tuple(parts))
 
 

@@ -23,6 +23,9 @@ from graphopt.ops.facts import Facts, Shape, constant_input, has_input, static
 _END = 2**31 - 1
 """From here on an end of a slice means the end of the axis."""
 
+_WIDE = 32
+"""Concats of more inputs are not looked at: each takes note of all channels."""
+
 
 # -- selections --------------------------------------------------------------------------------------------------------------
 
@@ -140,6 +143,8 @@ def concat(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if lead is None or len(lead) < 2 or any(s is None or len(s) != len(lead) for s in shapes) or not float_node(node, facts):
         return None
     axis = attrs.int_(node, "axis", 1) % len(lead)
+    if len(node.inputs) > _WIDE:
+        return None
     moving = [i for i, t in enumerate(node.inputs) if facts.value(t) is None]
     if axis != layout(node, lead):
         return _framed(node, facts, axis, moving)

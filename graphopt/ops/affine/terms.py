@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import TensorProto
@@ -19,7 +20,7 @@ from graphopt.ops import attrs
 from graphopt.ops.affine.form import Refused
 from graphopt.ops.affine.maps import Leaf
 from graphopt.ops.affine.views import View
-from graphopt.ops.facts import Facts
+from graphopt.ops.facts import Facts, has_input, static
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 NOT_CONSTANT = Refused("weights-not-constant", "the weights are computed at run time or may be overridden by the caller")
@@ -66,6 +67,32 @@ class Move:
 
 Term = Linear | Sum | Outputs | Move
 AffineRule = Callable[[gs.Node, Facts], Term | Refused | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A constant operand: its shape, and its values when somebody asks. Most weights stay where they are."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], NDArray[Any]]
+
+
+def weight_of(node: gs.Node, index: int, facts: Facts) -> Weight | Refused | None:
+    """Input ``index`` if it is a constant of floats with elements; None if it is another constant, Refused if it is none."""
+    if not has_input(node, index):
+        return None
+    tensor = node.inputs[index]
+    if isinstance(tensor, gs.Constant):
+        shape = static(facts.shape(tensor))
+
+        def read() -> NDArray[Any]:
+            return np.asarray(facts.value(tensor))
+
+        return Weight(shape, read) if shape is not None and facts.dtype(tensor) in FLOATS and all(shape) else None
+    value = facts.value(tensor)
+    if value is None:
+        return NOT_CONSTANT
+    return Weight(value.shape, lambda: value) if is_float(value) and value.size else None
 
 
 def is_float(array: NDArray[Any]) -> bool:

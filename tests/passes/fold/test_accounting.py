@@ -123,3 +123,21 @@ def test_border_approx_changes_nothing_where_all_is_exact() -> None:
     outcome = Fold(border="approx").run(model, Context(model.copy()))
     assert not outcome.approximate
     assert outcome.notes == []
+
+
+def test_explain_lists_every_rewrite_and_every_refusal() -> None:
+    from graphopt.report import to_text
+
+    net = Net()
+    y = net.bn(net.conv(x(net), 4))
+    proto = net.model(net.conv(net.op("Relu", net.conv(net.conv(y, 4, 3, group=4), 8, 1)), 4))
+    report = graphopt.run(proto, "fold", timing=False).report
+    text = to_text(report, width=400, explain=True)
+    (record,) = report.passes
+    assert record.refusals
+    assert record.rewrites
+    for where, words in [
+        *((r.where, r.what) for r in record.rewrites),
+        *((r.where, f"{r.code}: {r.why}") for r in record.refusals),
+    ]:
+        assert f"{where}: {words}" in text

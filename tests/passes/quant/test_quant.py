@@ -14,13 +14,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from graphopt.errors import DataError, UsageError
+from graphopt.errors import UsageError
 from graphopt.model import Model
 from graphopt.passes.quant import Quant
 from graphopt.pipeline import Context, Outcome
 from graphopt.runtime import Feeds, Session, feeds_from, optimized_graph
 from graphopt.target import Target
-from tests.nets import Net, feed_for
+from tests.nets import Net, feed_for, outputs_of
 
 
 def data(proto: onnx.ModelProto, count: int = 6) -> list[dict[str, Any]]:
@@ -431,7 +431,23 @@ def test_zeros_are_warned_about_by_name() -> None:
     assert any("'x'" in note and "zero" in note for note in outcome.notes)
 
 
-def test_overflow_inside_the_model_is_a_data_error() -> None:
-    proto = build("residual")
-    with pytest.raises(DataError, match="GO820"):
-        quantize(proto, feeds=[{"x": np.full((1, 16, 8, 8), 1e38, np.float32)}] * 2)
+def test_what_overflows_stays_in_float() -> None:
+    _, outcome = quantize(build("residual"), feeds=[{"x": np.full((1, 16, 8, 8), 1e38, np.float32)}] * 2)
+    assert any("infinite" in note for note in outcome.notes)
+    assert "not-finite" in [r.code for r in outcome.refusals]
+
+
+def test_a_mask_of_infinities_leaves_the_rest_in_integers() -> None:
+    """Attention adds minus infinity where nothing may be seen; Softmax makes zeros of it."""
+    net = Net(opset=17)
+    x = net.input(1, 32, 64)
+    scores = net.op("MatMul", x, net.const(net.random(64, 32)))
+    hidden = net.op("Add", scores, net.op("Mul", net.input(1, 32, 32, name="hide"), net.const(np.float32(1e38))))
+    model = net.model(
+        net.op("MatMul", net.op("Softmax", net.op("Mul", hidden, net.const(np.float32(1e3)))), net.const(net.random(32, 64)))
+    )
+    feed = {"x": np.ones((1, 32, 64), np.float32), "hide": np.triu(np.full((1, 32, 32), -1, np.float32), 1)}
+    made, outcome = quantize(model, feeds=[feed] * 2, placement="kernels")
+    assert outcome.changed
+    assert outcome.facts["int8_units"] >= 2
+    assert np.isfinite(outputs_of(made.proto(), feed)[0]).all()

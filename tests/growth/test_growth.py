@@ -1,0 +1,61 @@
+"""Twice the nodes take about twice the time, whatever the shape of the graph: from the file through both exact passes, the checks
+of structure and interface, and back to a file.
+
+Time is the processor's, and the least of up to three attempts: other work on the machine makes a run slower, never faster.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from graphopt.model import Model
+from graphopt.passes.fold import Fold
+from graphopt.passes.simplify import Simplify
+from graphopt.pipeline import Context
+from graphopt.verify import check_interface, check_structure
+from tests.growth.chains import CHAINS
+
+_ATTEMPTS = 3
+
+
+def seconds(kind: str, nodes: int, folder: Path) -> float:
+    """Processor time of one journey."""
+    path = folder / f"{kind}{nodes}.onnx"
+    if not path.exists():
+        path.write_bytes(CHAINS[kind](nodes).SerializeToString())
+    start = time.process_time()
+    original = Model.load(path)
+    model = original.copy()
+    for one in (Simplify(), Fold()):
+        one.run(model, Context(original))
+    assert not check_structure(model)
+    assert not check_interface(original, model)
+    model.save(folder / "out.onnx", force=True)
+    return time.process_time() - start
+
+
+def least_ratio(kind: str, sizes: tuple[int, int], bound: float, folder: Path) -> tuple[float, float]:
+    """Time for the larger size over time for the smaller, each the least so far, until it holds; and the larger one's time."""
+    small = large = float("inf")
+    for _ in range(_ATTEMPTS):
+        small, large = min(small, seconds(kind, sizes[0], folder)), min(large, seconds(kind, sizes[1], folder))
+        if large < bound * small:
+            break
+    return large / small, large
+
+
+@pytest.mark.parametrize("kind", CHAINS)
+def test_four_times_the_nodes(kind: str, tmp_path: Path) -> None:
+    """Linear growth gives 4 at most (there is a fixed part), quadratic growth 16."""
+    assert least_ratio(kind, (250, 1000), 6.0, tmp_path)[0] < 6.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CHAINS)
+def test_twenty_thousand_nodes(kind: str, tmp_path: Path) -> None:
+    ratio, large = least_ratio(kind, (10_000, 20_000), 2.6, tmp_path)
+    assert ratio < 2.6
+    assert large < 20.0
