@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.nets import Net, feed_for, ops_of
@@ -86,3 +87,57 @@ def test_a_reshape_that_is_no_shuffle_is_left_alone() -> None:
     turned = net.op("Transpose", wide, perm=[0, 3, 1, 2, 4])
     proto = net.model(net.op("Reshape", turned, ints(net, 1, 4, 8, 4)))
     assert ops_of(fold(proto)[0]) == ops_of(proto)
+
+
+def ringed(net: Net, off: float) -> str:
+    """A 1x1 padded with its own bias (``off`` by something in one channel), then a valid 3x3, at an open size."""
+    i = net.input("n", 4, "h", "w")
+    bias = net.random(5)
+    y = net.op("Conv", i, net.const(net.random(5, 4, 1, 1)), net.const(bias))
+    net.widths[y] = 5
+    value = (bias + off * np.eye(5)[0]).reshape(1, 5, 1, 1)
+    down, up = net.op("Sub", y, net.const(value)), net.const(value)
+    return net.conv(net.op("Add", net.op("Pad", down, ints(net, 0, 0, 1, 1, 0, 0, 1, 1)), up), 3, 3)
+
+
+def test_padding_with_the_bias_is_padding_of_the_input() -> None:
+    net = Net(opset=16)
+    proto = net.model(ringed(net, 0.0))
+    folded, _ = fold(proto)
+    feed = feed_for(proto)
+    assert ops_of(folded) == ["Conv"]
+    assert error(folded, proto, feed) <= 2 * error(proto, proto, feed) + 1e-6
+
+
+def test_padding_with_another_value_is_not() -> None:
+    net = Net(opset=16)
+    proto = net.model(ringed(net, 0.5))
+    folded, outcome = fold(proto)
+    assert ops_of(folded) == ["Conv", "Conv"]
+    assert "bias-under-padding" in {r.code for r in outcome.refusals}
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_outputs_of_a_batch_norm_that_nobody_reads_do_not_matter(read: bool) -> None:
+    """Before opset 14 training code left the running statistics behind as outputs."""
+    net = Net(opset=9)
+    y = net.conv(x(net), 4)
+    c = [net.const(net.random(4, low=0.5, high=1.5)) for _ in range(4)]
+    out = net.op("BatchNormalization", y, *c, outputs=5)
+    net.widths[out] = 4
+    proto = net.model(net.op("Relu", out), ir=8)
+    if read:
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(f"{out}_1", onnx.TensorProto.FLOAT, [4]))
+    folded, _ = fold(proto)
+    assert ("BatchNormalization" in ops_of(folded)) is read
+
+
+def test_initializers_that_are_inputs_of_an_old_file_are_constants() -> None:
+    """Before IR 4 every initializer had to be an input as well, and no caller overrides them."""
+    net = Net(opset=8)
+    y = net.bn(net.conv(x(net), 4))
+    proto = net.model(y, ir=8)
+    proto.ir_version = 3
+    for initializer in proto.graph.initializer:
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(initializer.name, initializer.data_type, initializer.dims))
+    assert ops_of(fold(proto)[0]) == ["Conv"]
