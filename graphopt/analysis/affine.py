@@ -283,7 +283,7 @@ class _Walk:
             form = inner.map.form
             if form.pointwise and form.axis == axis and inner.count + len(moved.nodes) <= NODES:
                 whole = Relaid(replace(form, axis=place, axes=unit.axes), inner.map)
-                left = inner.open | inside | (beyond if inner.count else frozenset())
+                left = inner.open | inside | (beyond if inner.count else frozenset[int]())
                 count, moves = inner.count + len(moved.nodes), (*inner.moves, *moved.replay)
                 spans.append(Span(inner.root, top, whole, moved.nodes, count, left, inner if inner.count else None, moves))
         self.table.made[top.name] = Made(moved.nodes, (moved.base,))
@@ -320,6 +320,7 @@ class _Walk:
         options = [dict(self._branches(node.inputs[part.source])) for part in term.parts]
         own = frozenset({index})
         spans: list[Span] = []
+        embeds: dict[int, Leaf] = {}
         told = False
         for name in options[0]:
             if not all(name in o for o in options):
@@ -329,7 +330,7 @@ class _Walk:
             moves = {b.moves for b in branches}
             if len(nodes) > NODES or len(moves) > 1:
                 continue
-            whole = self._added(branches, term)
+            whole = self._added(branches, term, embeds)
             if not isinstance(whole, Refused):
                 ends = (max(self.table.made[b.top.name].nodes) for b in branches if b.count)
                 suspects = own.union(*(b.open for b in branches), ends)
@@ -346,15 +347,15 @@ class _Walk:
             self.table.made[top.name] = Made(frozenset({index}), tuple(unique.values()))
             self.table.spans[top.name] = tuple(sorted(spans, key=lambda s: s.count)[:LIMIT])
 
-    def _added(self, branches: Sequence[Span], term: Sum) -> AffineMap | Refused:
+    def _added(self, branches: Sequence[Span], term: Sum, embeds: dict[int, Leaf]) -> AffineMap | Refused:
         root = branches[0].root
         sizes = self._sizes(root, branches[0].map.form)
         parts: list[tuple[AffineMap, float]] = []
         widest = max(b.map.form.c_out for b in branches)
-        for branch, part in zip(branches, term.parts, strict=True):
+        for number, (branch, part) in enumerate(zip(branches, term.parts, strict=True)):
             one: AffineMap | Refused = branch.map
             if part.embed is not None:
-                one = composed(part.embed, branch.map, sizes)
+                one = composed(embeds.get(number) or embeds.setdefault(number, part.embed()), branch.map, sizes)
             elif branch.map.form.c_out == 1 < widest:  # broadcast over the channels
                 form = branch.map.form
                 one = composed(select(form.rank, form.axis, 1, [0] * widest), branch.map, sizes)

@@ -267,7 +267,7 @@ class _Chooser:
     def _dearer(self, form: Form, top: gs.Tensor, before: int) -> Refused | None:
         """That one operator for ``form`` would take more multiply-accumulates than there are ``before``, if it would."""
         after = weigh(form, self._shape(top))
-        return _dearer(after, before) if after is not None and after > before else None
+        return _dearer(after, before) if after is not None and after > before * self.growth else None
 
     def _root_shape(self, span: Span) -> tuple[int, ...] | None:
         return self._shape(span.root)

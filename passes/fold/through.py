@@ -56,6 +56,8 @@ def through_activations(model: Model, ctx: Context) -> tuple[list[Rewrite], Refu
 def _candidates(model: Model, facts: ShapeTable) -> Iterator[tuple[gs.Node, gs.Node, Leaf]]:
     """A scale without a shift, the activation before it, and the map of the scale; before both is a kernel of constants."""
     for node in model.graph.nodes:
+        if not any(t.inputs and _activates(t.inputs[0], facts) for t in node.inputs):
+            continue
         row = lookup(node, facts)
         term = row.affine(node, facts) if row is not None and row.affine is not None else None
         if not isinstance(term, Linear) or len(term.steps) != 1:

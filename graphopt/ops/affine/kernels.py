@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -290,7 +290,7 @@ def _scales(node: gs.Node, facts: Facts) -> list[int] | None:
     listed: list[float] | None
     if node.op == "Upsample" and "scales" in node.attrs:
         value = node.attrs["scales"]
-        listed = [float(v) for v in value] if isinstance(value, list) else None
+        listed = [float(v) for v in cast("list[float]", value)] if isinstance(value, list) else None
     elif given is not None and given.size:
         listed = [float(v) for v in given.reshape(-1)]
     elif has_input(node, 3) and len(before) == len(after):
@@ -316,6 +316,22 @@ def _scales(node: gs.Node, facts: Facts) -> list[int] | None:
     return [int(v) for v in listed]
 
 
+def _round_down(place: float) -> int:
+    return math.ceil(place - 0.5)
+
+
+def _round_up(place: float) -> int:
+    return math.floor(place + 0.5)
+
+
+_ROUNDINGS: dict[str, Callable[[float], int]] = {
+    "round_prefer_floor": _round_down,
+    "round_prefer_ceil": _round_up,
+    "floor": math.floor,
+    "ceil": math.ceil,
+}
+
+
 def _repeats(node: gs.Node, facts: Facts, factor: int) -> bool:
     """Whether element n becomes just elements factor * n ... factor * n + factor - 1."""
     if factor == 1 or node.op == "Upsample" or facts.opset < 11:
@@ -330,10 +346,5 @@ def _repeats(node: gs.Node, facts: Facts, factor: int) -> bool:
         places = [(f + 0.5) / factor for f in range(factor)]
     else:
         return False
-    rounded = {
-        "round_prefer_floor": lambda v: math.ceil(v - 0.5),
-        "round_prefer_ceil": lambda v: math.floor(v + 0.5),
-        "floor": math.floor,
-        "ceil": math.ceil,
-    }.get(rounding)
+    rounded = _ROUNDINGS.get(rounding)
     return rounded is not None and all(rounded(v) == 0 for v in places)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -156,9 +157,13 @@ def concat(node: gs.Node, facts: Facts) -> Term | Refused | None:
     total = sum(known)
     parts: list[Part] = []
     for i, (start, width) in enumerate(zip(starts, known, strict=True)):
-        index = [o - start if start <= o < start + width else -1 for o in range(total)]
-        parts.append(Part(i, 1.0, select(len(lead), axis, width, index)))
+        parts.append(Part(i, 1.0, _embedding(len(lead), axis, start, width, total)))
     return Sum(tuple(parts))
+
+
+def _embedding(rank: int, axis: int, start: int, width: int, total: int) -> Callable[[], Leaf]:
+    """``width`` channels at ``start`` among ``total``."""
+    return lambda: select(rank, axis, width, [o - start if start <= o < start + width else -1 for o in range(total)])
 
 
 def _framed(node: gs.Node, facts: Facts, axis: int, moving: list[int]) -> Term | None:
@@ -278,7 +283,7 @@ def _band(
     """Axis, first position and number of the positions that are written, and the values [rank axes, 1 where they are equal]."""
     depth = index.shape[-1] if index.ndim else 0
     if depth == 1:  # whole slices of the first axis
-        places = index.reshape(-1)
+        places: NDArray[Any] = index.reshape(-1)
         size = open_shape[0]
         rows = np.asarray(updates).reshape(places.size, *updates.shape[index.ndim - 1 :]) if places.size else None
         if not isinstance(size, int) or rows is None or rows.ndim != len(open_shape):
@@ -296,27 +301,29 @@ def _band(
     short = [a for a in range(depth) if (low[a], high[a]) != (0, shape[a])]
     if len(short) != 1 or len(points) != math.prod(int(v) for v in high - low):
         return None
-    box = np.full(tuple(int(v) for v in high - low), np.nan)
+    box: NDArray[Any] = np.full(tuple(int(v) for v in high - low), np.nan)
     box[tuple((points - low).T)] = updates.reshape(-1)
     axis = short[0]
     if np.isnan(box).any():
         return None
-    return _side(axis, np.arange(low[axis], high[axis]), shape[axis], _squeezed(box))
+    places = np.arange(int(low[axis]), int(high[axis]))
+    return _side(axis, places, shape[axis], _squeezed(box))
 
 
 def _side(axis: int, places: NDArray[Any], size: int, values: NDArray[Any]) -> tuple[int, int, int, NDArray[Any]] | None:
     count = places.size
-    whole = np.array_equal(places, np.arange(places[0], places[0] + count))
-    if not whole or count >= size or (places[0] != 0 and places[-1] != size - 1):
+    first = int(places[0])
+    whole = bool((places == np.arange(first, first + count)).all())
+    if not whole or count >= size or (first != 0 and places[-1] != size - 1):
         return None
-    return axis, int(places[0]), count, values
+    return axis, first, count, values
 
 
 def _squeezed(values: NDArray[Any]) -> NDArray[Any]:
     """Axes along which nothing changes, reduced to one element."""
-    found = np.asarray(values, np.float64)
+    found: NDArray[Any] = np.asarray(values, np.float64)
     for a in range(found.ndim):
-        first = np.take(found, [0], axis=a)
+        first: NDArray[Any] = np.take(found, [0], axis=a)
         if np.array_equal(found, np.broadcast_to(first, found.shape)):
             found = first
     return found

@@ -36,11 +36,11 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One summand: ``factor`` times input ``source``, after ``embed`` where that is given."""
+    """One summand: ``factor`` times input ``source``, after the map that ``embed`` makes where that is given."""
 
     source: int
     factor: float = 1.0
-    embed: Leaf | None = None
+    embed: Callable[[], Leaf] | None = None
 
 
 @dataclass(frozen=True, slots=True)

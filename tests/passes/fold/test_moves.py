@@ -141,3 +141,9 @@ def test_initializers_that_are_inputs_of_an_old_file_are_constants() -> None:
     for initializer in proto.graph.initializer:
         proto.graph.input.append(onnx.helper.make_tensor_value_info(initializer.name, initializer.data_type, initializer.dims))
     assert ops_of(fold(proto)[0]) == ["Conv"]
+
+
+def test_axes_of_size_one_can_be_moved_in_any_way() -> None:
+    net = Net()
+    proto = net.model(net.op("Relu", net.op("Transpose", net.input(1, 1, 1, 1, 1, 1), perm=[0, 1, 4, 2, 5, 3])))
+    assert ops_of(fold(proto)[0])[-1] == "Transpose"
