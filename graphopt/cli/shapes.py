@@ -36,7 +36,8 @@ def admitted(path: str, given: tuple[str, ...], limits: Limits) -> tuple[Model, 
     begin(path, limits)
     model = Model.load(path)
     if watched() is None:
-        isolated.probe(model, limits)
+        # Where a size is open, the model is run to see what it takes.
+        isolated.probe(model, limits, run=any(static(spec.shape) is None for spec in input_specs(model)))
     with first_contact(model, limits):
         shapes = input_shapes(model, given)
         admit(model, shapes, limits)

@@ -117,7 +117,8 @@ class _Waiting:
         """Until the child has ended."""
         self.child = child
         self._pass_on()
-        late, slept = False, 0.0
+        late: float | None = None
+        slept = 0.0
         while True:
             before = time.monotonic()
             readable, _, _ = select.select([ended], [], [], _TICK)
@@ -126,18 +127,16 @@ class _Waiting:
             pid, status = os.waitpid(child, 0 if readable else os.WNOHANG)
             if pid:
                 return self._told(status, late)
-            if self.page.overdue(child, slept):
-                late = True
-                os.kill(child, signal.SIGKILL)
-            elif self.interrupted and now > self.interrupted + PATIENCE:
+            late = late or self.page.taken(child, slept)
+            if late is not None or (self.interrupted and now > self.interrupted + PATIENCE):
                 os.kill(child, signal.SIGKILL)
 
-    def _told(self, status: int, late: bool) -> int | Diagnostic:
+    def _told(self, status: int, late: float | None) -> int | Diagnostic:
         if not os.WIFSIGNALED(status):
             return os.waitstatus_to_exitcode(status)
         number = os.WTERMSIG(status)
-        if late:
-            return overdue(self.page.allowed, self.page.read())
+        if late is not None:
+            return overdue(late, self.page.read())
         if self.interrupted or number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             return -number
         return died(number, self.page.read(), self.page.memory)
