@@ -226,7 +226,10 @@ class _Chooser:
         if known is None:
             known = self.totals[id(span)] = _sum_of([self.present[i] for i in span.held])
         for longer in reversed(row):
-            known = self.totals[id(longer)] = _sum_of([known, self.present[longer.last]])
+            one = self.present[longer.last]
+            known = self.totals[id(longer)] = _Present(
+                known.macs + one.macs, known.cost + one.cost, known.kernels + one.kernels, known.fused + one.fused
+            )
         return known
 
     def _emitted(self, span: Span) -> float | None:
