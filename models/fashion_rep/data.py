@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.fetch import debian as fetch_debian
+from models.fetch import debian, missing
 
 PACKAGE = "dataset-fashion-mnist"
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
@@ -71,10 +71,10 @@ def fetch(folder: Path) -> Path:
         subprocess.CalledProcessError: the download failed.
     """
     for place in (folder, INSTALLED):
-        if all((place / name).is_file() for name in _FILES):
+        if not missing(place, _FILES):
             return place
     inside = INSTALLED.relative_to("/")
-    fetch_debian(PACKAGE, folder, [str(inside / name) for name in _FILES])
+    debian(PACKAGE, folder, [str(inside / name) for name in _FILES])
     return folder / inside
 
 

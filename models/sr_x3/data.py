@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.fetch import debian, wheel
+from models.fetch import debian, missing, wheel
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -128,7 +128,7 @@ def fetch_judged(folder: Path | None = None) -> list[Path]:
     folder = folder or FOLDER / "scikit-image"
     spec = importlib.util.find_spec("skimage")
     for place in (folder, *(Path(p) / "data" for p in (spec.submodule_search_locations or () if spec else ()))):
-        if all((place / name).is_file() for name in JUDGED):
+        if not missing(place, JUDGED):
             return [place / name for name in JUDGED]
     wheel(JUDGED_PACKAGE, "skimage/data", folder, JUDGED)
     return [folder / name for name in JUDGED]
