@@ -121,5 +121,7 @@ def save(model: onnx.ModelProto, net: nn.Module, x: Tensor, path: Path, *, toler
     error = float(np.abs(np.asarray(session.run(None, {model.graph.input[0].name: x.numpy()})[0]) - wanted).max())
     if not error <= tolerance:
         raise RuntimeError(f"onnxruntime and torch differ by {error:.3g}")
-    onnx.save(model, str(path))
+    part = path.with_suffix(".part")  # a run that is stopped here leaves the committed file whole
+    onnx.save(model, str(part))
+    part.replace(path)
     print(f"{path.name}: {path.stat().st_size} bytes, onnxruntime and torch differ by {error:.2g}", flush=True)

@@ -115,9 +115,16 @@ def to_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def write_arrays(folder: Path, out: Path) -> None:
     """Write ``calib.npz`` (first images of the training split) and ``test.npz`` (of the test split, with labels)."""
     images, _ = load(folder, "train")
-    np.savez_compressed(out / "calib.npz", image=to_input(images[:CALIBRATION_IMAGES]))
+    _write(out / "calib.npz", image=to_input(images[:CALIBRATION_IMAGES]))
     images, labels = load(folder, "test")
-    np.savez_compressed(out / "test.npz", image=to_input(images[:TEST_IMAGES]), labels=labels[:TEST_IMAGES])
+    _write(out / "test.npz", image=to_input(images[:TEST_IMAGES]), labels=labels[:TEST_IMAGES])
+
+
+def _write(path: Path, **arrays: npt.NDArray[np.generic]) -> None:
+    part = path.with_suffix(".part")  # a run that is stopped here leaves the committed file whole
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    part.replace(path)
 
 
 def main() -> None:
