@@ -1,5 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or later, pip, gcc, make and git, and nothing else. They run the commands of README.md.
-# `make models` trains the example networks again (models/manifest.toml): hours on one core. It needs apt-get and npm for the data.
+# `make models` trains the example networks again (models/manifest.toml), JOBS side by side: an hour on two cores. It needs apt-get
+# (with its lists: apt-get update) and npm for the data.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -24,9 +25,10 @@ test: .venv/installed
 	$(BIN)/python -m pytest -q
 
 # The committed files are overwritten. One network: .venv/bin/python -m models.retrain NAME
+JOBS ?= 2
 models: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[models]"
-	$(BIN)/python -m models.retrain
+	$(BIN)/python -m models.retrain --jobs $(JOBS)
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis fashion_rep.opt.onnx

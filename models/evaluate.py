@@ -1,7 +1,7 @@
 """Measure a network of this folder by name: its metric and figure, from the committed file, with onnxruntime.
 
-The name is a table of ``manifest.toml`` and a folder ``models/NAME`` with a module ``evaluate``, whose ``main`` reads the
-command line: the ONNX file first, then options of its own. Here the file, or each of the files, comes from the manifest;
+The name is a table of ``manifest.toml`` and a folder ``models/NAME`` with a module ``evaluate``, whose ``main`` takes the
+words of a command line: the ONNX file first, then options of its own. Here the file, or each of them, comes from the manifest;
 what follows the name is passed on.
 
     python -m models.evaluate NAME [options]
@@ -31,13 +31,7 @@ def files(table: dict[str, Any]) -> dict[Path, str]:
 
 def measure(name: str, path: Path, arguments: list[str]) -> None:
     """Run ``models.NAME.evaluate`` on one file."""
-    module = importlib.import_module(f"models.{name}.evaluate")
-    before = sys.argv
-    sys.argv = [f"{module.__name__}", str(path), *arguments]
-    try:
-        module.main()
-    finally:
-        sys.argv = before
+    importlib.import_module(f"models.{name}.evaluate").main([str(path), *arguments])
 
 
 def main() -> int:

@@ -38,7 +38,8 @@ def admitted(
     begin(path, limits)
     model = Model.load(path, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
     if watched() is None:
-        isolated.probe(model, limits)
+        # Where a size is open, the model is run to see what it takes.
+        isolated.probe(model, limits, run=any(static(spec.shape) is None for spec in input_specs(model)))
     with first_contact(model, limits):
         shapes = input_shapes(model, given)
         admit(model, shapes, limits)

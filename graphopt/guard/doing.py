@@ -7,8 +7,9 @@ The page is shared memory. It holds the innermost ``doing`` and the moment until
 process that watches reads it when this one died, and ends this one when the moment has passed. A process that nobody watches has
 no page, and all of this does nothing.
 
-Time is processor time, where the system tells it of another process (Linux): a hang burns it, and a busy machine must not turn a
-large model into one. What burns none, waiting for what never comes, is overdue after twice the time on the clock.
+Time is processor time, where the system tells it of another process (Linux): a busy machine must not turn a large model into a
+hang. The time on the clock is bounded too, with room for a machine that is shared: ``CLOCK`` times as much, and ``CLOCK_LARGE``
+times what a model gets for its size.
 
 Only one thread of a watched process writes. A reader may see half of a text that is just being written: it is decoded leniently.
 """
@@ -24,10 +25,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 SIZE = 4096
-_TIMES = struct.Struct("<dddq")
-_CLOCK_FACTOR = 2.0
-_IDLE = 0.01
-"""Share of one processor; whoever works gets more of it, on any machine that is of use."""
+_TIMES = struct.Struct("<ddddq")
+CLOCK = 3.0
+CLOCK_LARGE = 10.0
 _TEXT = struct.Struct("<H")
 
 
@@ -44,7 +44,8 @@ class Page:
     """The shared page.
 
     It holds when the first contact began (by ``time.monotonic``, which all processes of a machine share, and in processor time of
-    this one), how many seconds it may take (0: any), and the limit of memory that the process has set itself (0: none).
+    this one), how many seconds it may take of the processor and by the clock (0: any), and the limit of memory that the process has
+    set itself (0: none).
     """
 
     def __init__(self, memory: mmap.mmap | None = None) -> None:
@@ -63,9 +64,9 @@ class Page:
         where, _, what = rest.partition("\0")
         return Activity(who, what, where)
 
-    def _times(self) -> tuple[float, float, float, int]:
-        started, processor, allowed, memory = _TIMES.unpack_from(self._memory)
-        return float(started), float(processor), float(allowed), int(memory)
+    def _times(self) -> tuple[float, float, float, float, int]:
+        began, processor, allowed, clock, memory = _TIMES.unpack_from(self._memory)
+        return float(began), float(processor), float(allowed), float(clock), int(memory)
 
     @property
     def allowed(self) -> float:
@@ -75,37 +76,38 @@ class Page:
     @property
     def memory(self) -> int:
         """The limit of memory."""
-        return self._times()[3]
+        return self._times()[4]
 
-    def overdue(self, process: int, slept: float = 0.0) -> bool:
-        """Whether ``process``, which writes on this page, has taken too long; ``slept``: seconds in which it could do nothing."""
-        started, processor, allowed, _ = self._times()
+    def taken(self, process: int, slept: float = 0.0) -> float | None:
+        """The seconds that ``process``, which writes on this page, has taken if those are too many, else None.
+
+        ``slept``: seconds in which it could do nothing.
+        """
+        began, processor, allowed, clock, _ = self._times()
         if not allowed:
-            return False
+            return None
+        passed = time.monotonic() - began - slept
         used = processor_time(process)
-        clock = time.monotonic() - started - slept
-        if used is None:
-            return clock > allowed
-        idle = used - processor < _IDLE * clock
-        return used - processor > allowed or (idle and clock > _CLOCK_FACTOR * allowed)
+        return passed if passed > clock or (used is not None and used - processor > allowed) else None
 
     def set_deadline(self, seconds: float | None) -> None:
         """From now, so many seconds; None: any number."""
-        _TIMES.pack_into(self._memory, 0, time.monotonic(), time.process_time(), seconds or 0.0, self.memory)
+        allowed = seconds or 0.0
+        _TIMES.pack_into(self._memory, 0, time.monotonic(), time.process_time(), allowed, CLOCK * allowed, self.memory)
 
     def expect_start(self, seconds: float) -> None:
         """The same for a process that does not run yet."""
-        _TIMES.pack_into(self._memory, 0, time.monotonic(), 0.0, seconds, 0)
+        _TIMES.pack_into(self._memory, 0, time.monotonic(), 0.0, seconds, CLOCK * seconds, 0)
 
     def extend(self, seconds: float) -> None:
-        """Later by so much, if there is a deadline."""
-        started, processor, allowed, memory = self._times()
+        """More, for what is seen to be large, if there is a limit at all."""
+        began, processor, allowed, clock, memory = self._times()
         if allowed:
-            _TIMES.pack_into(self._memory, 0, started, processor, allowed + seconds, memory)
+            _TIMES.pack_into(self._memory, 0, began, processor, allowed + seconds, clock + CLOCK_LARGE * seconds, memory)
 
     def set_memory(self, limit: int) -> None:
         """Tell the limit of memory."""
-        _TIMES.pack_into(self._memory, 0, *self._times()[:3], limit)
+        _TIMES.pack_into(self._memory, 0, *self._times()[:4], limit)
 
 
 def processor_time(process: int) -> float | None:

@@ -30,10 +30,10 @@ MEMORY = 768 * MIB
 PER_BYTE = 2
 PER_INPUT_BYTE = 64
 
-SECONDS = 30.0
+SECONDS = 15.0
 BYTES_PER_SECOND = 1e8
 MACS_PER_SECOND = 1e9
-MOST_FOR_MACS = 20.0
+MOST_FOR_MACS = 15.0
 SMALL_BYTES_PER_SECOND = 1e4
 
 
@@ -51,12 +51,15 @@ class Limits:
         # Inputs are a claim as well: what they may bring is bounded by what it takes to have them at all.
         return MEMORY + PER_BYTE * stored + PER_INPUT_BYTE * inputs
 
-    def seconds_for(self, stored: int, macs: int = 0) -> float | None:
-        """Seconds for the first contact; None is no limit."""
+    def base(self) -> float | None:
+        """Seconds for any model; None is no limit."""
+        return SECONDS if self.seconds is None else (self.seconds or None)
+
+    def more(self, stored: int, macs: int = 0) -> float:
+        """Seconds on top, for a model of ``stored`` bytes and so many multiply-accumulates."""
         if self.seconds is not None:
-            return self.seconds or None
-        work = min(macs / MACS_PER_SECOND, MOST_FOR_MACS + stored / SMALL_BYTES_PER_SECOND)
-        return SECONDS + stored / BYTES_PER_SECOND + work
+            return 0.0
+        return stored / BYTES_PER_SECOND + min(macs / MACS_PER_SECOND, MOST_FOR_MACS + stored / SMALL_BYTES_PER_SECOND)
 
 
 class _Confinement:

@@ -78,11 +78,12 @@ def supervise() -> int | Diagnostic | None:
 
 @dataclass
 class _Waiting:
-    """The parent."""
+    """The parent. ``interrupted`` is when it took its first signal (0: not yet), ``heard`` which one."""
 
     page: Page
     child: int = 0
     interrupted: float = 0.0
+    heard: int = 0
     signals: list[int] = field(default_factory=list[int])
     before: dict[int, object] = field(default_factory=dict[int, object])
 
@@ -110,6 +111,7 @@ class _Waiting:
         while self.signals:
             number = self.signals.pop()
             self.interrupted = self.interrupted or time.monotonic()
+            self.heard = self.heard or number
             with suppress(ProcessLookupError):
                 os.kill(self.child, number)
 
@@ -117,7 +119,8 @@ class _Waiting:
         """Until the child has ended."""
         self.child = child
         self._pass_on()
-        late, slept = False, 0.0
+        late: float | None = None
+        slept = 0.0
         while True:
             before = time.monotonic()
             readable, _, _ = select.select([ended], [], [], _TICK)
@@ -126,19 +129,19 @@ class _Waiting:
             pid, status = os.waitpid(child, 0 if readable else os.WNOHANG)
             if pid:
                 return self._told(status, late)
-            if self.page.overdue(child, slept):
-                late = True
-                os.kill(child, signal.SIGKILL)
-            elif self.interrupted and now > self.interrupted + PATIENCE:
+            late = late or self.page.taken(child, slept)
+            if late is not None or (self.interrupted and now > self.interrupted + PATIENCE):
                 os.kill(child, signal.SIGKILL)
 
-    def _told(self, status: int, late: bool) -> int | Diagnostic:
+    def _told(self, status: int, late: float | None) -> int | Diagnostic:
         if not os.WIFSIGNALED(status):
             return os.waitstatus_to_exitcode(status)
         number = os.WTERMSIG(status)
-        if late:
-            return overdue(self.page.allowed, self.page.read())
-        if self.interrupted or number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        if late is not None:
+            return overdue(late, self.page.read())
+        if self.interrupted:
+            return -self.heard  # also where it took a SIGKILL to end it
+        if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             return -number
         return died(number, self.page.read(), self.page.memory)
 

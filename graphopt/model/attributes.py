@@ -39,9 +39,9 @@ def decode(proto: AttributeProto, origin: Origin, read_graph: Callable[[onnx.Gra
             return list(proto.ints)
         case AttributeProto.STRINGS:
             return [_text(s) for s in proto.strings]
-        case AttributeProto.TENSOR:
+        case AttributeProto.TENSOR if proto.HasField("t"):
             return gs.Constant(proto.t.name, Weights(proto.t, origin))
-        case AttributeProto.GRAPH:
+        case AttributeProto.GRAPH if proto.HasField("g"):
             return read_graph(proto.g)
         case _:
             return proto

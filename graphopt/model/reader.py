@@ -26,6 +26,9 @@ from graphopt.model.source import DEEPEST, Opened, open_source, open_whole, too_
 from graphopt.model.storage import DataFile
 from graphopt.model.weights import Origin, Weights, numpy_dtype
 
+STANDARD = ("", "ai.onnx")
+"""The names of the default operator set."""
+
 _PARTS = ("node", "input", "output", "value_info", "initializer", "sparse_initializer")
 """What a GraphProto is made of; the rest of it is the record's shell."""
 
@@ -48,6 +51,8 @@ def _read(opened: Opened, freeze: bool, inlined: bool) -> tuple[gs.Graph, Ledger
         raise ModelError("GO002", label, "holds no graph", "graphopt reads ONNX models (.onnx)")
     if not proto.opset_import:
         raise ModelError("GO006", label, "names no opset", "export it again: opset_import is missing")
+    if proto.ir_version < 0:
+        raise ModelError("GO019", label, f"says that it is of IR version {proto.ir_version}", "export it again")
     check_functions(proto, label)
     if inlined:
         proto = inline(proto, label)
@@ -57,7 +62,7 @@ def _read(opened: Opened, freeze: bool, inlined: bool) -> tuple[gs.Graph, Ledger
     own = opened.file if isinstance(opened.file, DataFile) else None
     reader = _Reader(Ledger(shell, Files(own, folder)), Origin(label, folder, opened.marks), proto.ir_version >= 4, freeze)
     graph = reader.graph(proto.graph, None)
-    graph.opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+    graph.opset = next((o.version for o in proto.opset_import if o.domain in STANDARD), 1)
     graph.ir_version = proto.ir_version
     graph.import_domains = proto.opset_import
     return graph, reader.ledger
@@ -90,6 +95,7 @@ class _Reader:
         self.label = origin.label
         self.overridable = overridable
         self.freeze = freeze
+        self.standard = any(o.domain in STANDARD for o in ledger.shell.opset_import)
 
     def graph(self, proto: onnx.GraphProto, outer: _Scope | None) -> gs.Graph:
         self._text(proto.name)
@@ -179,6 +185,8 @@ class _Reader:
 
     def _node(self, proto: onnx.NodeProto, scope: _Scope) -> gs.Node:
         self._text(proto.op_type, proto.name, proto.domain, proto.overload, *proto.input, *proto.output)
+        if not self.standard and proto.domain in STANDARD:
+            raise ModelError("GO006", self._where(proto), "the model names no version of the operator set", "export it again")
         inputs = [self._input(name, proto, scope) for name in proto.input]
         attrs: dict[str, Any] = {}
         for attribute in proto.attribute:

@@ -146,30 +146,29 @@ class Writer:
                 self.initializer(proto, graph, name, constant)
 
     def _values(self, proto: onnx.GraphProto, graph: gs.Graph, record: GraphRecord, constants: dict[str, gs.Constant]) -> None:
+        counts = Counter(v.name for v in [*record.values, *record.outputs, *record.inputs])
+        # Of two descriptions of one tensor the reader believed the last; here both stay as they came.
+        repeated = frozenset(name for name, count in counts.items() if count > 1)
         stubs = {v.name for v in proto.input}
         live = {t.name: t for t in graph.inputs}
         for value in record.inputs:
             tensor = live.pop(value.name, None) or constants.get(value.name)
             if tensor is not None and value.name not in stubs:
-                proto.input.append(_described(value, tensor))
+                proto.input.append(value if value.name in repeated else _described(value, tensor))
         proto.input.extend(_described(record.origin(tensor), tensor) for tensor in live.values())
         if graph is self.graph and self.ledger.shell.ir_version < _IR_WITHOUT_LISTING:
             # A file that did not list its own initializers keeps its way; only new ones are listed.
             listed = {*(v.name for v in proto.input), *record.initializers, *record.sparse}
             proto.input.extend(_described(None, c) for name, c in constants.items() if name not in listed)
-        before = {v.name: v for v in record.outputs}
-        proto.output.extend(_described(before.get(t.name) or record.origin(t), t) for t in graph.outputs)
+        proto.output.extend(_outputs(graph, record, repeated))
         inner: dict[str, gs.Tensor] = {}
         for node in graph.nodes:
             inner.update((t.name, t) for t in node.outputs if t.name)
         taken = {v.name for v in [*proto.input, *proto.output]}
         seen: set[str] = set()
-        counts = Counter(v.name for v in [*record.values, *record.outputs, *record.inputs])
-        repeated = {name for name, count in counts.items() if count > 1}
         for value in record.values:
             tensor = inner.get(value.name) or constants.get(value.name)
             if tensor is not None or value.name in taken or value.name in record.strays:
-                # Of two descriptions of one tensor the reader believed the last; here both stay as they came.
                 proto.value_info.append(value if tensor is None or value.name in repeated else _described(value, tensor))
                 seen.add(value.name)
         for name, tensor in inner.items():
@@ -178,6 +177,17 @@ class Writer:
             # A tensor that was renamed keeps its description; one that is no longer an output had it there.
             if name not in seen and name not in taken and (known or (origin is not None and origin.name != name)):
                 proto.value_info.append(_described(origin, tensor))
+
+
+def _outputs(graph: gs.Graph, record: GraphRecord, repeated: frozenset[str]) -> Iterator[onnx.ValueInfoProto]:
+    """The outputs. One tensor may be given out twice, under two descriptions."""
+    before: dict[str, list[onnx.ValueInfoProto]] = {}
+    for value in record.outputs:
+        before.setdefault(value.name, []).append(value)
+    for tensor in graph.outputs:
+        values = before.get(tensor.name)
+        origin = values.pop(0) if values else record.origin(tensor)
+        yield origin if origin is not None and tensor.name in repeated else _described(origin, tensor)
 
 
 def _read_by(node: gs.Node) -> Iterator[gs.Tensor]:

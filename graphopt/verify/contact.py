@@ -34,7 +34,8 @@ def begin(path: str | os.PathLike[str], limits: Limits) -> None:
     stored = stored_bytes(path)
     page = watched()
     if page is not None:
-        page.set_deadline(limits.seconds_for(stored))
+        page.set_deadline(limits.base())
+        page.extend(limits.more(stored))
         confine(limits.memory_for(stored))
 
 
@@ -63,7 +64,8 @@ def first_contact(model: Model, limits: Limits, *, given: int = 0) -> Generator[
     stored = model.size()
     limit = limits.memory_for(stored, given)
     if page is not None:
-        page.set_deadline(limits.seconds_for(stored))
+        page.set_deadline(limits.base())
+        page.extend(limits.more(stored))
         # What the data took meanwhile was asked for by the user, not by the model.
         confine(limit, anew=given > 0)
     try:
@@ -95,7 +97,7 @@ def admit(model: Model, inputs: InputShapes, limits: Limits, *, given: int = 0) 
     page = watched()
     if page is not None:
         macs = analyses.get(Cost(inputs=inputs)).macs
-        page.extend((limits.seconds_for(stored, macs) or 0.0) - (limits.seconds_for(stored) or 0.0))
+        page.extend(limits.more(stored, macs) - limits.more(stored))
 
 
 def known(model: Model, limits: Limits, *, exact: bool, given: int = 0) -> None:

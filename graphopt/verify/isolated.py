@@ -45,7 +45,7 @@ class _Seen:
     """What was tried and did no harm."""
 
     def __init__(self) -> None:
-        self.versions: weakref.WeakKeyDictionary[Model, int] = weakref.WeakKeyDictionary()
+        self.versions: weakref.WeakKeyDictionary[Model, tuple[int, bool]] = weakref.WeakKeyDictionary()
         self.digests: set[str] = set()
 
 
@@ -53,7 +53,7 @@ _SEEN = _Seen()
 
 
 def probe(
-    model: Model, limits: Limits, *, feed: Mapping[str, Any] | None = None, seed: int = 0, threads: int = 1, label: str = ""
+    model: Model, limits: Limits, *, feed: Mapping[str, Any] | None = None, seed: int = 0, threads: int = 1, run: bool = True
 ) -> None:
     """Check, load and run ``model`` in a worker process, unless that was done before.
 
@@ -65,24 +65,25 @@ def probe(
         feed: what to run it on; a generated input if None, or if it cannot be handed over.
         seed: as for ``graphopt.run``.
         threads: likewise.
-        label: name of the model in messages; its own by default.
+        run: whether to load and run it, or only to check it and infer its shapes.
 
     Raises:
         ModelError: GO040 it crashed, GO041 it did not end in time, GO042 it took too much memory. Whatever else is wrong with the
             model can be found in this process.
     """
-    if os.name != "posix" or not sys.executable or _SEEN.versions.get(model) == model.version:
+    if os.name != "posix" or not sys.executable or _SEEN.versions.get(model) == (model.version, run):
         return
     with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
         path, digest = _file_of(model, Path(folder))
-        key = json.dumps([digest, limits.memory, limits.seconds, _signature(feed)])
+        key = json.dumps([digest, run, limits.memory, limits.seconds, _signature(feed)])
         if key not in _SEEN.digests:
             request = {
                 "model": str(path),
-                "label": label or model.label,
+                "label": model.label,
                 "feed": _stored(feed, Path(folder) / "feed.npz"),
                 "seed": seed,
                 "threads": threads,
+                "run": run,
                 "memory": limits.memory,
                 "seconds": limits.seconds,
             }
@@ -92,7 +93,7 @@ def probe(
             if len(_SEEN.digests) >= _MOST_SEEN:
                 _SEEN.digests.clear()
             _SEEN.digests.add(key)
-    _SEEN.versions[model] = model.version
+    _SEEN.versions[model] = model.version, run
 
 
 def _file_of(model: Model, folder: Path) -> tuple[Path, str]:
@@ -156,21 +157,21 @@ class _Worker:
             if ready:
                 part = os.read(process.stdout.fileno(), 1 << 16)
                 if not part:
-                    return self._dead(process, late=False)
+                    return self._dead(process, None)
                 answer += part
-            elif self._page.overdue(process.pid):
+            elif (taken := self._page.taken(process.pid)) is not None:
                 process.kill()
-                return self._dead(process, late=True)
+                return self._dead(process, taken)
         found = json.loads(answer)
         return cast("dict[str, str] | None", found)
 
-    def _dead(self, process: subprocess.Popen[bytes], *, late: bool) -> dict[str, str] | None:
+    def _dead(self, process: subprocess.Popen[bytes], late: float | None) -> dict[str, str] | None:
         """What to say of a worker that died, and forget it."""
         code = process.wait()
-        activity, allowed, limit = self._page.read(), self._page.allowed, self._page.memory
+        activity, limit = self._page.read(), self._page.memory
         self._stop(kill=True)
-        if late:
-            found = overdue(allowed, activity)
+        if late is not None:
+            found = overdue(late, activity)
         elif code < 0:
             found = died(-code, activity, limit)
         else:

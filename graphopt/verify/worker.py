@@ -56,7 +56,12 @@ def answer(request: dict[str, Any]) -> dict[str, str] | None:
         about(request["label"])
         model = Model.load(request["model"])
         model.label = request["label"]
-        _try(model, limits, request["feed"], request["seed"], request["threads"])
+        if request["run"]:
+            _try(model, limits, request["feed"], request["seed"], request["threads"])
+        else:
+            with first_contact(model, limits):
+                check_structure(model)
+                admit(model, (), limits)
     except GraphoptError as error:
         found = error.diagnostic
         # Everything else is found, and told, by the caller itself.

@@ -1,12 +1,11 @@
 """Top-1 accuracy of ``cifar_qat`` on the 10,000 test images of CIFAR-10, as ``models.cifar_rep.evaluate`` measures it.
 
-    python -m models.cifar_qat.evaluate [MODEL.onnx] [--data FOLDER]
-
-The images are not kept here; ``python -m models.cifar_rep.data`` fetches them.
+python -m models.cifar_qat.evaluate [MODEL.onnx] [--data FOLDER]
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from models.cifar_rep import evaluate
@@ -14,9 +13,9 @@ from models.cifar_rep import evaluate
 MODEL = Path(__file__).with_name("cifar_qat.onnx")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the accuracy of one file."""
-    evaluate.main(MODEL)
+    evaluate.main(arguments, MODEL)
 
 
 if __name__ == "__main__":

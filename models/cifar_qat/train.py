@@ -10,17 +10,17 @@ selected on the test images.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import onnx
 import torch
 
+from models import training
 from models.cifar_qat.net import QuantizedConv, freeze, quantized
 from models.cifar_rep import data
 from models.cifar_rep.net import Block, CifarRep
-from models.cifar_rep.train import accuracy, batches, epoch, exported, mirrored, optimizer_of, save, tensors
+from models.cifar_rep.train import batches, epoch, mirrored, optimizer_of, tensors, to_input, write
 
 SEED = 2
 EPOCHS = 2
@@ -49,7 +49,6 @@ def trained(path: Path) -> CifarRep:
 
 def train(net: CifarRep, folder: Path, epochs: int, seed: int) -> None:
     """Fine-tune in place, one line of progress an epoch."""
-    torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     images, labels = tensors(folder, "train")
     padded = mirrored(images)
@@ -70,15 +69,12 @@ def train(net: CifarRep, folder: Path, epochs: int, seed: int) -> None:
 
 def main() -> None:
     """Fetch the data set, fine-tune, report the accuracy, export."""
-    parser = argparse.ArgumentParser(description="Fine-tune cifar_rep with fake quantizers and export it.")
-    parser.add_argument("--data", type=Path, default=data.FOLDER, help="folder of the data set (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: beside this file)")
+    parser = training.arguments(
+        "Fine-tune cifar_rep with fake quantizers and export it.", data=data.FOLDER, out=Path(__file__).parent, seed=SEED
+    )
     parser.add_argument("--trained", type=Path, default=TRAINED, help="the file to start from (default: cifar_rep's)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = training.parse(parser)
     data.fetch(options.data)
     net = quantized(trained(options.trained))
     started = time.perf_counter()
@@ -87,10 +83,9 @@ def main() -> None:
     images, labels = tensors(options.data, "test")
     for conv in [m for m in net.modules() if isinstance(m, QuantizedConv)]:
         conv.measure()  # once more, after the last step
-    print(f"top-1 on the {len(images)} test images {accuracy(net, images, labels):.4f}", flush=True)
-    model = exported(net, "cifar_qat")
-    model.doc_string = "CIFAR-10 classifier after quantization-aware training of some of its layers."
-    save(model, net, images[:64], options.out / "cifar_qat.onnx", tolerance=TOLERANCE)
+    print(f"top-1 on the {len(images)} test images {training.accuracy(net, images, labels, to_input):.4f}", flush=True)
+    text = "CIFAR-10 classifier after quantization-aware training of some of its layers."
+    write(net, images[:64], options.out / "cifar_qat.onnx", text, tolerance=TOLERANCE)
 
 
 if __name__ == "__main__":

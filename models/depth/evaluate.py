@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from models.depth import render
 from models.depth.scene import FAR, draw
+from models.session import Session
 
 MODEL = Path(__file__).with_name("depth.onnx")
 
@@ -55,25 +56,22 @@ def scene_error(predicted: npt.NDArray[np.float32], depth: npt.NDArray[np.float3
 
 def errors(path: str | Path, count: int = SCENES, jobs: int = 1) -> npt.NDArray[np.float64]:
     """One row a held-out scene: scale-invariant RMSE, RMSE, spread of the truth, 1 for a room and 0 for a street."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+    session = Session(path)
     rows = []
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for image, depth, room in pool.imap(_sample, range(render.HELD_OUT, render.HELD_OUT + count), chunksize=4):
-            predicted = np.asarray(session.run([output], {name: to_input(image)})[0])[0, 0]
+            predicted = session(to_input(image))[0, 0]
             rows.append((*scene_error(predicted, depth), float(room)))
     return np.array(rows)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the error of one file."""
     parser = argparse.ArgumentParser(description="Print a depth network's error on held-out synthetic scenes.")
     parser.add_argument("model", type=Path, nargs="?", default=MODEL, help="the ONNX file (default: the one beside this)")
     parser.add_argument("--count", type=int, default=SCENES, help="held-out scenes (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes that render (default: %(default)s)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = errors(options.model, options.count, options.jobs)
     room = rows[:, 3] > 0
     print(f"{METRIC} on {len(rows)} held-out synthetic scenes: {rows[:, 0].mean():.4f}")

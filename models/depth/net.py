@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from models.branches import closed
 from models.depth.render import FULL, SMALL
 
 PYRAMID = 32
@@ -56,12 +57,6 @@ ROWS: tuple[tuple[int, int, int, bool, bool, int], ...] = (
 )
 
 
-def _closed(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """A convolution that keeps the size (but for its stride), and its batch norm."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
-
-
 class SqueezeExcite(nn.Module):
     """x * hardsigmoid(1x1(relu(1x1(mean over the pixels of x)))). [N, width, H, W] -> the same shape."""
 
@@ -84,11 +79,11 @@ class InvertedResidual(nn.Module):
         activation = nn.Hardswish if swish else nn.ReLU
         layers: list[nn.Module] = []
         if wide != inputs:
-            layers += [_closed(inputs, wide, 1), activation()]
-        layers.append(_closed(wide, wide, kernel, stride=stride, groups=wide))
+            layers += [closed(inputs, wide, 1), activation()]
+        layers.append(closed(wide, wide, kernel, stride=stride, groups=wide))
         if squeeze:
             layers.append(SqueezeExcite(wide))
-        layers += [activation(), _closed(wide, outputs, 1)]
+        layers += [activation(), closed(wide, outputs, 1)]
         self.body = nn.Sequential(*layers)
         self.skip = stride == 1 and inputs == outputs
 
@@ -128,7 +123,7 @@ class Depth(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_closed(3, STEM, 3, stride=2), nn.Hardswish())
+        self.stem = nn.Sequential(closed(3, STEM, 3, stride=2), nn.Hardswish())
         stages: list[list[nn.Module]] = []
         width, widths = STEM, [STEM]
         for kernel, wide, outputs, squeeze, swish, stride in ROWS:

@@ -38,6 +38,9 @@ SMALL = (128, 160)
 FULL = (480, 640)
 """Height and width of the network's input and output."""
 
+FOLDER = Path("build/depth")
+"""Where the training pairs go by default, below the working directory."""
+
 TRAINING_IMAGES = 8192
 HELD_OUT = 1_000_000
 """First seed of the held-out scenes; training uses the seeds from 0."""
@@ -279,7 +282,7 @@ def show(path: Path, first: int, rows: int = 6, columns: int = 4) -> None:
 def main() -> None:
     """Render the training pairs, or a sheet to look at."""
     parser = argparse.ArgumentParser(description="Render synthetic scenes with their depth.")
-    parser.add_argument("--out", type=Path, default=Path("build/depth"), help="folder to write to (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to (default: %(default)s)")
     parser.add_argument("--count", type=int, default=TRAINING_IMAGES, help="scenes (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--calib", type=Path, help="write inputs of the network here (.npz), and nothing else")

@@ -7,7 +7,8 @@ header of big-endian 32-bit words and then the bytes of the array:
     word 0      0x00000800 + number of axes (0x08: unsigned bytes)
     words 1..   the length of each axis
 
-Debian and Ubuntu carry the files in the package ``dataset-fashion-mnist``; that is the default folder.
+Debian and Ubuntu carry the files in the package ``dataset-fashion-mnist``. Where it is not installed, it is downloaded with
+``apt-get`` and unpacked.
 
 The network takes float32 values ``k / 255``. The arrays are stored in just that form, so that they can be fed as they
 are; half of the pixels are 0 and there are 256 different values in all, so deflate brings float32 to 21 % of its size.
@@ -27,8 +28,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where the Debian package ``dataset-fashion-mnist`` puts the four files."""
+from models.fetch import debian, missing
+
+PACKAGE = "dataset-fashion-mnist"
+INSTALLED = Path("/usr/share/datasets/fashion-mnist")
+"""Where the Debian package puts the four files."""
+
+FOLDER = Path("build/fashion_mnist")
+"""Where the package is unpacked, unless another folder is named."""
 
 HERE = Path(__file__).parent
 
@@ -53,6 +60,22 @@ TEST_IMAGES = 2000
 
 _UNSIGNED_BYTES = 0x08
 _PREFIX = {"train": "train", "test": "t10k"}
+_FILES = tuple(f"{prefix}-{part}-ubyte.gz" for prefix in _PREFIX.values() for part in ("images-idx3", "labels-idx1"))
+
+
+def fetch(folder: Path) -> Path:
+    """The folder of the four files: ``folder`` itself, that of the installed package, or the package unpacked in ``folder``.
+
+    Raises:
+        FileNotFoundError: the package has no such file.
+        subprocess.CalledProcessError: the download failed.
+    """
+    for place in (folder, INSTALLED):
+        if not missing(place, _FILES):
+            return place
+    inside = INSTALLED.relative_to("/")
+    debian(PACKAGE, folder, [str(inside / name) for name in _FILES])
+    return folder / inside
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -92,18 +115,25 @@ def to_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def write_arrays(folder: Path, out: Path) -> None:
     """Write ``calib.npz`` (first images of the training split) and ``test.npz`` (of the test split, with labels)."""
     images, _ = load(folder, "train")
-    np.savez_compressed(out / "calib.npz", image=to_input(images[:CALIBRATION_IMAGES]))
+    _write(out / "calib.npz", image=to_input(images[:CALIBRATION_IMAGES]))
     images, labels = load(folder, "test")
-    np.savez_compressed(out / "test.npz", image=to_input(images[:TEST_IMAGES]), labels=labels[:TEST_IMAGES])
+    _write(out / "test.npz", image=to_input(images[:TEST_IMAGES]), labels=labels[:TEST_IMAGES])
+
+
+def _write(path: Path, **arrays: npt.NDArray[np.generic]) -> None:
+    part = path.with_suffix(".part")  # a run that is stopped here leaves the committed file whole
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    part.replace(path)
 
 
 def main() -> None:
-    """Write both arrays into a folder."""
+    """Fetch the files; write both arrays into a folder."""
     parser = argparse.ArgumentParser(description="Write calib.npz and test.npz.")
     parser.add_argument("--data", type=Path, default=FOLDER, help="folder of the four IDX files (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: beside this file)")
     options = parser.parse_args()
-    write_arrays(options.data, options.out)
+    write_arrays(fetch(options.data), options.out)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ the first output.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+
+from models.session import Session, top1
 
 TEST = Path(__file__).with_name("test.npz")
 """The 2,000 test images and their labels."""
@@ -30,27 +32,19 @@ def accuracy(path: str | Path, npz: str | Path = TEST) -> float:
     Raises:
         KeyError: ``npz`` lacks one of the two arrays.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    output = session.get_outputs()[0].name
+    session = Session(path)
     with np.load(npz) as arrays:
-        images, labels = arrays[name], arrays["labels"]
-    right = 0
-    for start in range(0, len(images), _BATCH):
-        part = slice(start, start + _BATCH)
-        logits = np.asarray(session.run([output], {name: images[part]})[0])
-        right += int(np.count_nonzero(logits.argmax(axis=1) == labels[part]))
-    return right / len(labels)
+        images, labels = arrays[session.input], arrays["labels"]
+    parts = [slice(start, start + _BATCH) for start in range(0, len(images), _BATCH)]
+    return top1(session, ((images[part], labels[part]) for part in parts))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the accuracy of one file."""
     parser = argparse.ArgumentParser(description="Print a model's top-1 accuracy on the test images.")
     parser.add_argument("model", type=Path, help="the ONNX file")
     parser.add_argument("--labels", type=Path, default=TEST, help="images and labels (default: the model's test.npz)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print(f"{accuracy(options.model, options.labels):.4f}")
 
 

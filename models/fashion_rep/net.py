@@ -36,12 +36,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.branches import closed, conv, deep, mean
+
 WIDTHS = (16, 32, 64, 96)
 """Channels of the stem and of the three stages (28x28, 14x14, 7x7 and 4x4 pixels)."""
-
-
-def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
 
 
 class RepVGG(nn.Module):
@@ -52,8 +50,8 @@ class RepVGG(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.square = nn.Sequential(_conv(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs))
-        self.point = nn.Sequential(_conv(inputs, outputs, 1, stride=stride), nn.BatchNorm2d(outputs))
+        self.square = closed(inputs, outputs, 3, stride=stride)
+        self.point = closed(inputs, outputs, 1, stride=stride)
         self.identity = nn.BatchNorm2d(outputs) if inputs == outputs and stride == 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,20 +67,10 @@ class DiverseBranch(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.square = nn.Sequential(_conv(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs))
-        self.point = nn.Sequential(_conv(inputs, outputs, 1, stride=stride), nn.BatchNorm2d(outputs))
-        self.deep = nn.Sequential(
-            _conv(inputs, inputs, 1, padding=1),  # padded here, so that the ring holds the batch norm's shift
-            nn.BatchNorm2d(inputs),
-            _conv(inputs, outputs, 3, stride=stride),
-            nn.BatchNorm2d(outputs),
-        )
-        self.mean = nn.Sequential(
-            _conv(inputs, outputs, 1, padding=1),
-            nn.BatchNorm2d(outputs),
-            nn.AvgPool2d(3, stride=stride),
-            nn.BatchNorm2d(outputs),
-        )
+        self.square = closed(inputs, outputs, 3, stride=stride)
+        self.point = closed(inputs, outputs, 1, stride=stride)
+        self.deep = deep(inputs, outputs, stride)
+        self.mean = mean(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.square(x) + self.point(x) + self.deep(x) + self.mean(x)
@@ -96,8 +84,8 @@ class LinearExpansion(nn.Module):
         super().__init__()
         wide = width * expansion
         self.expand = nn.Conv2d(width, wide, 1, padding=1)  # the ring holds its bias
-        self.square = _conv(wide, width, 3)
-        self.project = _conv(width, width, 1)
+        self.square = conv(wide, width, 3)
+        self.project = conv(width, width, 1)
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,7 +115,7 @@ class FashionRep(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         stem, one, two, three = WIDTHS
-        self.stem = nn.Sequential(_conv(1, stem, 3, padding=1), nn.BatchNorm2d(stem), nn.ReLU())
+        self.stem = nn.Sequential(conv(1, stem, 3, padding=1), nn.BatchNorm2d(stem), nn.ReLU())
         self.stage1 = nn.Sequential(
             RepVGG(stem, one, stride=2),
             nn.ReLU(),

@@ -21,15 +21,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from models.fetch import debian, missing, wheel
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -99,6 +97,8 @@ PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
 }
 """Debian package -> the photographs in it that are trained on."""
 
+JUDGED_PACKAGE = "scikit-image==0.26.0"
+
 JUDGED = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png", "rocket.jpg")
 """Files of scikit-image's ``data`` folder."""
 
@@ -113,16 +113,8 @@ def fetch_training(folder: Path) -> list[Path]:
     found: list[Path] = []
     for package, names in PHOTOGRAPHS.items():
         root = folder / package
-        if not all((root / name).exists() for name in names):
-            with tempfile.TemporaryDirectory() as cache:
-                subprocess.run(["apt-get", "download", package], cwd=cache, check=True)  # noqa: S603, S607
-                for archive in Path(cache).glob("*.deb"):
-                    root.mkdir(parents=True, exist_ok=True)
-                    subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True)  # noqa: S603, S607
-        for name in names:
-            if not (root / name).exists():
-                raise FileNotFoundError(f"{package}: no {name}")
-            found.append(root / name)
+        debian(package, root, names)
+        found.extend(root / name for name in names)
     return found
 
 
@@ -130,30 +122,16 @@ def fetch_judged(folder: Path | None = None) -> list[Path]:
     """The five photographs: from ``folder``, else an installed scikit-image, else its wheel, unpacked to ``folder``.
 
     Raises:
-        FileNotFoundError: the wheel has no such file.
+        KeyError: the wheel has no such file.
         subprocess.CalledProcessError: the download failed.
     """
     folder = folder or FOLDER / "scikit-image"
-    paths = [folder / name for name in JUDGED]
-    if all(p.exists() for p in paths):
-        return paths
     spec = importlib.util.find_spec("skimage")
-    if spec is not None and spec.origin is not None:
-        installed = [Path(spec.origin).parent / "data" / name for name in JUDGED]
-        if all(p.exists() for p in installed):
-            return installed
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as cache:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*pip, "--dest", cache, "scikit-image"], check=True, stdout=sys.stderr)  # noqa: S603
-        for wheel in Path(cache).glob("*.whl"):
-            with zipfile.ZipFile(wheel) as archive:
-                for path in paths:
-                    path.write_bytes(archive.read(f"skimage/data/{path.name}"))
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"scikit-image has no {path.name}")
-    return paths
+    for place in (folder, *(Path(p) / "data" for p in (spec.submodule_search_locations or () if spec else ()))):
+        if not missing(place, JUDGED):
+            return [place / name for name in JUDGED]
+    wheel(JUDGED_PACKAGE, "skimage/data", folder, JUDGED)
+    return [folder / name for name in JUDGED]
 
 
 def cropped(image: Image.Image) -> Image.Image:
@@ -211,13 +189,6 @@ class Patches:
         (y0, x0), (y1, x1) = grid.T * SCALE, (grid.T + self._patch) * SCALE
         total = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
         return grid, np.maximum(total, 0) / (SCALE * self._patch) ** 2  # a difference of large sums
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def reseed(self, seed: int) -> None:
-        """Draw anew, for a run that goes on."""
-        self._random = np.random.default_rng(seed)
 
     def batch(self, count: int) -> tuple[Bytes, Bytes]:
         """``count`` pairs, flipped and turned at random: bytes [count, P, P, 3] and [count, 3 P, 3 P, 3]."""

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from PIL import Image
 
+from models.session import Session
 from models.sr_x3 import data
 
 BORDER = 3
@@ -39,28 +39,25 @@ def psnr(original: npt.NDArray[np.uint8], candidate: npt.NDArray[np.uint8]) -> f
 
 def figures(path: str | Path, photographs: Sequence[Path]) -> dict[str, tuple[float, float]]:
     """For each photograph, by name: PSNR of the network in ``path`` and of bicubic enlargement."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+    session = Session(path)
     found: dict[str, tuple[float, float]] = {}
     for photograph in photographs:
         with Image.open(photograph) as image:
             large = data.cropped(image)
         small = data.reduced(large)
-        result = np.asarray(session.run([output], {name: data.to_input(small)})[0])[0]
+        result = session(data.to_input(small))[0]
         candidate = np.rint(np.clip(result, 0, 1).transpose(1, 2, 0) * 255).astype(np.uint8)
         original = np.asarray(large)
         found[photograph.stem] = psnr(original, candidate), psnr(original, np.asarray(data.enlarged(small)))
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures of one file."""
     parser = argparse.ArgumentParser(description="Print a network's PSNR on five photographs.")
     parser.add_argument("model", type=Path, help="the ONNX file")
     parser.add_argument("--data", type=Path, help="folder of the five photographs (default: fetched)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     found = figures(options.model, data.fetch_judged(options.data))
     for name, (network, bicubic) in found.items():
         print(f"{name:16} {network:8.4f} dB, bicubic {bicubic:8.4f} dB, {network - bicubic:+.4f}")

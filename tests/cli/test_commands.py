@@ -168,7 +168,9 @@ def test_inspect_runs_nothing_where_all_sizes_are_declared(
 
     monkeypatch.setattr("graphopt.cli.shapes.generated", ran)
     net = Net()
-    path = tmp_path / "static.onnx"
-    onnx.save(net.model(net.op("Relu", net.input(2**10, 2**10))), path)
-    assert run(["inspect", str(path)]) == 0
+    path = tmp_path / "huge.onnx"
+    onnx.save(net.model(net.op("Relu", net.input(2**31, 2**31))), path)
+    assert run(["inspect", str(path)]) == 2
+    assert "--memory-limit" in capsys.readouterr().err
+    assert run(["inspect", str(path), "--memory-limit", "0"]) == 0
     assert "2147483648x2147483648" in capsys.readouterr().out

@@ -87,7 +87,7 @@ def test_a_hang_is_one_error(tmp_path: Path) -> None:
     onnx.save(loop(2**62), tmp_path / "model.onnx")
     done = cli("run", "model.onnx", "-o", "out.onnx", "--time-limit", "2", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error[GO041]: model.onnx: onnxruntime was still running model.onnx after 2 s")
+    assert done.stderr.startswith("error[GO041]: model.onnx: onnxruntime was still running model.onnx after ")
     assert "--time-limit" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 

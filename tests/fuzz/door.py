@@ -18,6 +18,7 @@ import hashlib
 import importlib
 import json
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -94,6 +95,7 @@ class Session:
     def note(self, key: str, why: str, raw: bytes) -> None:
         """A failure: told once a cause."""
         self.counts["failures"] += 1
+        key = re.sub(r"\[\d+\]", "[]", key)  # whichever node it was
         name = hashlib.sha256(key.encode()).hexdigest()[:12]
         if not (self.findings / f"{name}.txt").exists():
             (self.findings / f"{name}.txt").write_text(f"{key}\n{why}\n")

@@ -1,7 +1,7 @@
 """Twice the nodes take about twice the time, whatever the shape of the graph: from the file through both exact passes, the checks
 of structure and interface, and back to a file.
 
-Time is the processor's, and the least of up to three attempts: other work on the machine makes a run slower, never faster.
+Time is the processor's, and the least of up to eight attempts: other work on the machine makes a run slower, never faster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from graphopt.pipeline import Context
 from graphopt.verify import check_interface, check_structure
 from tests.growth.chains import CHAINS
 
-_ATTEMPTS = 3
+_ATTEMPTS = 8
 
 
 def seconds(kind: str, nodes: int, folder: Path) -> float:
@@ -49,8 +49,8 @@ def least_ratio(kind: str, sizes: tuple[int, int], bound: float, folder: Path) -
 
 @pytest.mark.parametrize("kind", CHAINS)
 def test_four_times_the_nodes(kind: str, tmp_path: Path) -> None:
-    """Linear growth gives 4 at most (there is a fixed part), quadratic growth 16."""
-    assert least_ratio(kind, (250, 1000), 6.0, tmp_path)[0] < 6.0
+    """Linear growth gives about 4, quadratic growth 16; half way between them, on the scale of ratios, lies 8."""
+    assert least_ratio(kind, (250, 1000), 8.0, tmp_path)[0] < 8.0
 
 
 @pytest.mark.slow

@@ -61,8 +61,35 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "two attributes of one name": (two_attributes, "GO007"),
     "a negative dimension": (negative_dimension, "GO011"),
     "an unknown element type": (unknown_type, "GO012"),
+    "an opset, but not the default one's": (lambda m: setattr(m.opset_import[0], "domain", "org.example"), "GO006"),
+    "an IR version below zero": (lambda m: setattr(m, "ir_version", -3), "GO019"),
     "no graph": (lambda m: m.ClearField("graph"), "GO002"),
 }
+
+
+def given_twice(m: onnx.ModelProto) -> None:
+    m.graph.output.append(m.graph.output[0])
+    m.graph.output[1].type.tensor_type.ClearField("shape")
+
+
+def input_given_out(m: onnx.ModelProto) -> None:
+    m.graph.output.append(m.graph.input[0])
+    m.graph.output[1].type.tensor_type.shape.dim[0].dim_value = 5
+
+
+def graph_without_graph(m: onnx.ModelProto) -> None:
+    m.graph.node[0].attribute.append(onnx.AttributeProto(name="body", type=onnx.AttributeProto.GRAPH))
+
+
+def tensor_without_tensor(m: onnx.ModelProto) -> None:
+    m.graph.node[0].attribute.append(onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR))
+
+
+@pytest.mark.parametrize("odd", [given_twice, input_given_out, graph_without_graph, tensor_without_tensor])
+def test_what_is_odd_leaves_as_it_came(odd: Damage) -> None:
+    proto = small()
+    odd(proto)
+    assert Model.load(proto).proto() == proto
 
 
 @pytest.mark.parametrize("name", DAMAGED)

@@ -109,6 +109,7 @@ def messages(message: Message, path: str = "model") -> Iterator[tuple[str, Messa
 
 
 REFUSED = {
+    "OperatorSetIdProto.domain": "GO006: the default operator set has no version any more",
     "GraphProto.node": "GO005: a made-up node reads what nothing produces",
     "GraphProto.initializer": "GO011: a made-up tensor lies about its values",
     "GraphProto.sparse_initializer": "GO011: the same",
