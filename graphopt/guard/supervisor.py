@@ -82,6 +82,7 @@ class _Waiting:
 
     page: Page
     child: int = 0
+    passed_on: int = 0
     interrupted: float = 0.0
     signals: list[int] = field(default_factory=list[int])
     before: dict[int, object] = field(default_factory=dict[int, object])
@@ -109,6 +110,7 @@ class _Waiting:
             return
         while self.signals:
             number = self.signals.pop()
+            self.passed_on = self.passed_on or number
             self.interrupted = self.interrupted or time.monotonic()
             with suppress(ProcessLookupError):
                 os.kill(self.child, number)
@@ -137,7 +139,9 @@ class _Waiting:
         number = os.WTERMSIG(status)
         if late is not None:
             return overdue(late, self.page.read())
-        if self.interrupted or number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        if self.passed_on:
+            return -self.passed_on  # also where it did not heed that, and was killed
+        if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             return -number
         return died(number, self.page.read(), self.page.memory)
 
