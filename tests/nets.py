@@ -33,9 +33,10 @@ class Net:
             self.widths[name] = shape[1]
         return name
 
-    def const(self, array: Any, name: str = "") -> str:
+    def const(self, array: Any, name: str = "", *, exact: bool = False) -> str:
+        """An initializer; floats take the network's type unless ``exact``."""
         value = np.asarray(array)
-        value = value.astype(self.dtype) if value.dtype.kind == "f" else value
+        value = value.astype(self.dtype) if value.dtype.kind == "f" and not exact else value
         name = name or f"c{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(value, name))
         return name

@@ -44,6 +44,7 @@ EXACT = "simplify,fold"
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one operator.")
 @click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True, help="How many samples to verify on.")
 @click.option("--timing/--no-timing", default=None, help="Measure latency (by default, unless the weights exceed 256 MiB).")
+@click.option("--explain", is_flag=True, help="List every rewrite, and every refusal with its reason.")
 @load_options
 @click.option("--unverified", is_flag=True, help="Go on with a model that onnxruntime cannot run; nothing is compared.")
 @limit_options
@@ -63,6 +64,7 @@ def command(
     threads: int,
     samples: int,
     timing: bool | None,
+    explain: bool,
     freeze_initializers: bool,
     inline_functions: bool,
     unverified: bool,
@@ -111,7 +113,7 @@ def command(
         emit(to_json(result.report))
         return
     colour = on_terminal(sys.stdout)
-    emit(to_text(result.report, width=stdout_width(), colour=colour))
+    emit(to_text(result.report, width=stdout_width(), colour=colour, explain=explain))
     emit(f"\nwritten: {output}" if output is not None else "\nnothing written: no -o was given")
 
 

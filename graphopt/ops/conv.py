@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from graphopt.ops import affine, attrs, channels, cost
+from graphopt.ops import attrs, channels, cost
+from graphopt.ops.affine import kernels as affine
 from graphopt.ops.facts import Facts
 from graphopt.ops.row import QuantRule, Role, Row
 

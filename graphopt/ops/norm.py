@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphopt.ops import affine, channels, cost
+from graphopt.ops import channels, cost
+from graphopt.ops.affine import elementwise as affine
 from graphopt.ops.row import QuantRule, Role, Row
 
 _FLOAT = QuantRule(Role.NONE)

@@ -40,7 +40,8 @@ class Kind(Enum):
     """What a pass promises about the outputs."""
 
     EXACT = "exact"
-    """The result computes what the pass's input computes, up to rounding. Held against it after every run."""
+    """The result computes what the pass's input computes, up to rounding. Held against it after every run (unless the outcome says
+    that an option gave that up)."""
     LOSSY = "lossy"
     """The result computes something close. Held against the outcome's reference where there is one, measured in any
     case."""
@@ -70,6 +71,10 @@ class Pass(ABC):
         Raise a ``GraphoptError`` only for what the user must mend (a bad option value, data that does not fit, a budget
         that cannot be met). What the pass cannot do on this model is a refusal in the outcome.
         """
+
+    def kept(self, outcome: Outcome) -> Kind:
+        """What this run promises: the pass's kind, unless an option made it give up equality."""
+        return Kind.LOSSY if outcome.approximate else self.kind
 
     def __str__(self) -> str:
         return format_pass(self.name, self)

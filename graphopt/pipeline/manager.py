@@ -227,7 +227,7 @@ class _Driver:
         record = PassRecord(
             text=str(one),
             name=one.name,
-            kind=one.kind.value,
+            kind=one.kept(outcome).value,
             changed=outcome.changed,
             figures=figures(work, ctx.input_shapes()),
             verification=verification,
@@ -237,7 +237,7 @@ class _Driver:
             seconds=time.perf_counter() - start,
             rewrites=tuple(outcome.rewrites),
             refusals=tuple(outcome.refusals),
-            notes=(*self._data_notes(one, ctx), *outcome.notes),
+            notes=(*self._data_notes(one.kept(outcome), ctx), *outcome.notes),
             facts=dict(outcome.facts),
         )
         return work, record
@@ -257,9 +257,9 @@ class _Driver:
             a, b = _fastest(self.original), _fastest(model)
             return compare_time(a, b, first, repeats=TIMING_PAIRS, seconds=TIMING_SECONDS, threads=1)
 
-    def _data_notes(self, one: Pass, ctx: Context) -> list[str]:
+    def _data_notes(self, kind: Kind, ctx: Context) -> list[str]:
         """An exact pass gives the same on any data; what a lossy one chose by made-up data must be known."""
-        if one.kind is Kind.LOSSY and ctx.data_used and not self.feeds.calibrated:
+        if kind is Kind.LOSSY and ctx.data_used and not self.feeds.calibrated:
             return [GENERATED]
         return []
 

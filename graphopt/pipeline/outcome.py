@@ -65,6 +65,7 @@ class Outcome:
         rewrites: what was done.
         refusals: what was not done, and why.
         notes: sentences that the reader must not miss; they are printed loudly.
+        approximate: an exact pass was asked to give up equality, and did so in this run; it is then measured like a lossy one.
         reference: for a lossy pass, the model that the result must equal exactly (the masked original, for pruning).
             Without one the result is only measured, and the report says so.
         facts: figures of the pass's own for the JSON report.
@@ -74,5 +75,6 @@ class Outcome:
     rewrites: list[Rewrite] = field(default_factory=_rewrites)
     refusals: list[Refusal] = field(default_factory=_refusals)
     notes: list[str] = field(default_factory=_notes)
+    approximate: bool = False
     reference: Model | None = None
     facts: dict[str, JSON] = field(default_factory=_facts)

@@ -35,23 +35,22 @@ ROUNDING = 1e-4
 """Below this share of the range a difference is shown as such; above, as a ratio in decibel."""
 
 
-def to_text(report: Report, *, width: int = WIDTH, colour: bool = False) -> str:
-    """The report as text; ``colour`` adds the escapes of a terminal."""
+def to_text(report: Report, *, width: int = WIDTH, colour: bool = False, explain: bool = False) -> str:
+    """The report as text; ``colour`` adds the escapes of a terminal, ``explain`` every rewrite and every refusal."""
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False, markup=False)
-    console.print(render(report))
+    console.print(render(report, explain=explain))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def render(report: Report) -> RenderableType:
-    """The report as a renderable of rich."""
+def render(report: Report, *, explain: bool = False) -> RenderableType:
+    """The report as a renderable of rich; ``explain``: with every rewrite and every refusal by itself."""
     parts: list[RenderableType] = [
         Text.assemble((printable(report.model), "bold"), printable(f"  target {report.target}  data: {report.data}")),
         table(report),
         *_legend(report),
         *_verifications(report.passes),
-        *_rewrites(report.passes),
-        *_refusals(report.passes),
+        *(_explained(report.passes) if explain else [*_rewrites(report.passes), *_refusals(report.passes)]),
         *_unknown(report.result),
         *_accuracy(report),
         *_notes(report.all_notes),
@@ -146,6 +145,19 @@ def _verifications(passes: Iterable[PassRecord]) -> list[RenderableType]:
 def _rewrites(passes: Iterable[PassRecord]) -> list[RenderableType]:
     found = [f"{one.name}: {counted(len(one.rewrites), 'rewrite')}" for one in passes if one.rewrites]
     return [_line(", ".join(found))] if found else []
+
+
+def _explained(passes: Iterable[PassRecord]) -> list[RenderableType]:
+    """Every rewrite and every refusal, in their order."""
+    lines: list[RenderableType] = []
+    for one in passes:
+        if one.rewrites:
+            lines.append(Text.assemble("\n", (f"{one.name} rewrote:", "bold")))
+        lines += [_line(f"{rewrite.where}: {rewrite.what}") for rewrite in one.rewrites]
+        if one.refusals:
+            lines.append(Text.assemble("\n", (f"{one.name} left as it was:", "bold")))
+        lines += [_line(f"{refusal.where}: {refusal.code}: {refusal.why}") for refusal in one.refusals]
+    return lines
 
 
 def _refusals(passes: Sequence[PassRecord]) -> list[RenderableType]:

@@ -3,52 +3,52 @@
 For a tensor t and a tensor R that dominates it within its region, f(t, R) is the least cost of computing t from R:
 
     f(R, R) = 0
-    f(t, R) = min( cost of one operator for (r, t) + f(r, R)          over the closed spans (r, t) that have a kernel,
-                   cost of t's own operator + f(its input, R)          t = A(x),
+    f(t, R) = min( cost of the operators for (r, t) + f(r, R)      over the closed spans (r, t) that can be written,
+                   cost of t's own operator + f(its input, R)      t = A(x),
                    cost of the addition + sum of f(summand, r) + f(r, R)   t a sum whose summands have the common root r )
 
-A cost is the multiply-accumulates plus the elements written, at the shapes of a sample where the graph's are dynamic. The regions
-are visited from the outputs backwards, each node once. What a span costs as it is comes from the span that it extends, so the work
-for a node does not grow with the length of the spans that end there.
+A cost is the multiply-accumulates plus the elements written plus the weights read, at the shapes of a sample where the graph's are
+dynamic. No more operators and no more multiply-accumulates are written than there were; as many operators only where that is
+cheaper. The regions are visited from the outputs backwards, each tensor once. What a span costs as it is comes
+from the span that it extends, so the work for a node does not grow with the length of the spans that end there.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import onnx_graphsurgeon as gs
 
 from graphopt.analysis import Cost, Shapes
 from graphopt.analysis.affine import Affine, Obstacle, Span, leak
-from graphopt.analysis.cost import CostTable
 from graphopt.analysis.manager import Analyses
 from graphopt.analysis.patterns import Fused
 from graphopt.analysis.shapes import InputShapes
 from graphopt.model import Model, node_label
-from graphopt.ops.affine import Form, Linear, Refused
-from graphopt.ops.facts import elements, static
-from graphopt.passes.fold.emit import KERNELS, Factors, operators
+from graphopt.ops.affine import Form, Kernel, Refused
+from graphopt.ops.facts import static
+from graphopt.passes.fold.part import parts
+from graphopt.passes.fold.present import Present, present, total
+from graphopt.passes.fold.recipes import Recipe, recipes, weigh
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A span to replace by one operator, with the cost of its nodes as they are and of the operator."""
+    """A span to replace in the way of ``recipe``, with the multiply-accumulates of its nodes as they are."""
 
     span: Span
+    recipe: Recipe
     macs_before: int
-    macs_after: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cover:
-    """A way to compute a tensor: one operator for ``span``, or the one at position ``kept`` as it is, after all of ``before``."""
+    """A way to compute a tensor: the operators of ``choice``, or ``kept`` as it is, after all of ``before``."""
 
     cost: float
-    span: Span | None = None
-    kept: int = -1
+    choice: Choice | None = None
+    kept: str = ""
     before: tuple[_Cover, ...] = ()
 
     def pieces(self) -> Iterator[_Cover]:
@@ -63,13 +63,7 @@ class _Cover:
             stack.extend(reversed(fresh))
 
 
-class _Present(NamedTuple):
-    """Operators as they are: multiply-accumulates, cost, how many are kernels, how many belong to a kernel of the runtime's."""
-
-    macs: int
-    cost: int
-    kernels: int
-    fused: int
+_NOTHING = _Cover(0.0)
 
 
 @dataclass(slots=True)
@@ -84,11 +78,20 @@ class Plan:
         self.obstacles[obstacle.where, obstacle.refused.code] = obstacle
 
 
-def choose(analyses: Analyses, inputs: InputShapes, max_growth: float, fusions: tuple[str, ...] = ()) -> Plan:
-    """Cover every affine region of the model. ``max_growth``: cost of a folded operator over that of its nodes, at most.
-    ``fusions``: patterns that the target's runtime fuses by itself; no part of them is taken.
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``max_growth``: cost of folded operators over that of the operators that they replace, at most. ``fusions``: patterns that
+    the target's runtime fuses by itself; no part of them is taken. ``approximate``: take what is not exact at the border.
     """
-    return _Chooser(analyses, _needed(analyses.model, inputs), max_growth, fusions).plan()
+
+    max_growth: float = 1.0
+    fusions: tuple[str, ...] = ()
+    approximate: bool = False
+
+
+def choose(analyses: Analyses, inputs: InputShapes, rules: Rules) -> Plan:
+    """Cover every affine region of the model."""
+    return _Chooser(analyses, _needed(analyses.model, inputs), rules).plan()
 
 
 def _needed(model: Model, inputs: InputShapes) -> InputShapes:
@@ -98,58 +101,59 @@ def _needed(model: Model, inputs: InputShapes) -> InputShapes:
 
 
 class _Chooser:
-    def __init__(self, analyses: Analyses, inputs: InputShapes, max_growth: float, fusions: tuple[str, ...]) -> None:
+    def __init__(self, analyses: Analyses, inputs: InputShapes, rules: Rules) -> None:
         self.model = analyses.model
         self.nodes = analyses.model.graph.nodes
-        self.table = analyses.get(Affine())
+        self.table = analyses.get(Affine(rules.approximate))
         self.shapes = analyses.get(Shapes(inputs))
-        self.growth = max_growth
+        self.growth = rules.max_growth
         self.made_by = {t.name: i for i, n in enumerate(self.nodes) for t in n.outputs if t.name}
-        self.present = self._list_present(analyses.get(Cost(inputs)), analyses.get(Fused(fusions)))
+        self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), analyses.get(Fused(rules.fusions)))
         self.sizes: dict[str, tuple[int, ...] | None] = {}
         self.best: dict[tuple[str, str], _Cover] = {}
-        self.usable: dict[str, tuple[Span, ...]] = {}
+        self.usable: dict[str, tuple[Choice, ...]] = {}
         self.roots: dict[str, dict[str, int]] = {}
-        self.emitted: dict[int, float | None] = {}
-        self.totals: dict[int, _Present] = {}
-        self.factors: Factors = {}
-        self.opset = analyses.model.opset
+        self.totals: dict[int, Present] = {}
+        self.values: dict[int, Kernel] = {}
         self.found = Plan()
         for obstacle in self.table.obstacles:
             self.found.refuse(self._weighed(obstacle))
 
-    def _list_present(self, costs: CostTable, fused: frozenset[int]) -> list[_Present]:
-        """Each node by itself."""
-        listed: list[_Present] = []
-        for index, node in enumerate(self.nodes):
-            cost = costs.of(node)
-            macs = (cost.macs or 0) if cost is not None else 0
-            size = (elements(self.shapes.shape(node.outputs[0])) or 0) if node.outputs else 0
-            listed.append(_Present(macs, macs + size, node.op in KERNELS, index in fused))
-        return listed
-
     def plan(self) -> Plan:
-        covered: set[int] = set()
+        covered: set[str] = set()
         taken: set[int] = set()
         for index in reversed(range(len(self.nodes))):
-            if index in covered or index not in self.table.terms:
-                continue
-            top = self.nodes[index].outputs[0]
-            spans = self.table.spans.get(top.name, ())
-            if not spans:
-                continue
-            for piece in self._best(top, spans[-1].root).pieces():
-                if piece.span is None:
-                    covered.add(piece.kept)
+            for top in self.nodes[index].outputs:
+                spans = self.table.spans.get(top.name, ())
+                if top.name in covered or not spans:
                     continue
-                nodes = piece.span.nodes
-                covered |= nodes
-                if not nodes & taken:  # what feeds several regions is met once from each
-                    taken |= nodes
-                    before, after = self._total(piece.span).macs, self._macs_after(piece.span) or 0
-                    self.found.choices.append(Choice(piece.span, before, after))
-            self.factors.clear()  # the next region has others
+                for piece in self._best(top, spans[-1].root).pieces():
+                    self._take(piece, covered, taken)
+        self._part(taken)
         return self.found
+
+    def _take(self, piece: _Cover, covered: set[str], taken: set[int]) -> None:
+        if piece.choice is None:
+            covered.add(piece.kept)
+            return
+        nodes = piece.choice.span.nodes
+        covered |= {t.name for i in nodes for t in self.nodes[i].outputs}
+        if not nodes & taken:  # what feeds several regions is met once from each
+            taken |= nodes
+            self.found.choices.append(piece.choice)
+
+    def _part(self, taken: set[int]) -> None:
+        """Kernels of which several selections read parts, where nothing else was done to them."""
+        found, obstacles = parts(self.model, self.table, self._root_shape, lambda i: self.present[i].cost)
+        for obstacle in obstacles:
+            self.found.refuse(obstacle)
+        for group in found:
+            nodes = frozenset[int]().union(*(span.nodes for span, _ in group))
+            if nodes & taken or any(self.present[i].fused for i in nodes):
+                continue
+            taken |= nodes
+            share = sum(self.present[i].macs for i in nodes) // len(group)
+            self.found.choices += [Choice(span, recipe, share) for span, recipe in group]
 
     def _best(self, top: gs.Tensor, root: gs.Tensor) -> _Cover:
         """The cheapest way from ``root`` to ``top``; leaving its operator as it is comes first, so that it wins a tie."""
@@ -161,15 +165,13 @@ class _Chooser:
             known = self._keep(top, root)
             order = self._order(top)
             last = order.get(root.name, -1)
-            for span in self._closed(top):
-                if order[span.root.name] > last:
+            for choice in self._closed(top):
+                start = choice.span.root
+                if order[start.name] > last:
                     break
-                cost = self._emitted(span)
-                if cost is None:
-                    continue
-                rest = self._best(span.root, root)
+                cost, rest = choice.recipe.cost / self.growth, self._best(start, root)
                 if cost + rest.cost < known.cost:
-                    known = _Cover(cost + rest.cost, span, before=(rest,))
+                    known = _Cover(cost + rest.cost, choice, before=(rest,))
             self.best[key] = known
         return known
 
@@ -177,80 +179,82 @@ class _Chooser:
         """The roots of ``top``, nearest first: each dominates those with a smaller number."""
         known = self.roots.get(top.name)
         if known is None:
-            spans = self.table.spans.get(top.name, ())
-            known = self.roots[top.name] = {s.root.name: i for i, s in enumerate(spans)}
+            known = self.roots[top.name] = {s.root.name: i for i, s in enumerate(self.table.spans.get(top.name, ()))}
         return known
 
     def _keep(self, top: gs.Tensor, root: gs.Tensor) -> _Cover:
-        index = self.made_by[top.name]
-        node, term = self.nodes[index], self.table.terms[index]
-        if isinstance(term, Linear):
-            before = [self._best(node.inputs[term.source], root)]
+        made = self.table.made[top.name]
+        # What a root before this one offers is looked at when the tensor is visited by itself.
+        kept = top.name if self.table.spans[top.name][-1].root is root else ""
+        if len(made.sources) == 1:
+            before = [self._best(made.sources[0], root)]
         else:
             common = self.table.spans[top.name][0].root
-            summands = {node.inputs[i].name: node.inputs[i] for i, _ in term.parts}
-            before = [*(self._best(t, common) for t in summands.values()), self._best(common, root)]
-        cost: float = self.present[index].cost
+            before = [*(self._best(t, common) for t in made.sources), self._best(common, root)]
+        cost = sum(self.present[i].cost / max(len(self.nodes[i].outputs), 1) for i in made.nodes)
         for part in before:
             cost += part.cost
-        return _Cover(cost, kept=index, before=tuple(before))
+        return _Cover(cost, kept=kept, before=tuple(before))
 
-    def _closed(self, top: gs.Tensor) -> tuple[Span, ...]:
-        """The spans to ``top`` that fewer operators may replace."""
+    def _closed(self, top: gs.Tensor) -> tuple[Choice, ...]:
+        """The spans to ``top`` that can be replaced."""
         known = self.usable.get(top.name)
         if known is None:
-            known = self.usable[top.name] = tuple(s for s in self.table.spans[top.name] if self._replaceable(s))
+            found = [self._choice(s) for s in self.table.spans[top.name]]
+            known = self.usable[top.name] = tuple(c for c in found if c is not None)
         return known
 
-    def _replaceable(self, span: Span) -> bool:
-        present = self._total(span)
-        written = operators(span.map, present.kernels > 0, self.opset, self.factors)
-        if written is None or written >= span.count:
-            return False
+    def _choice(self, span: Span) -> Choice | None:
+        """The cheapest way to write a span; None if there is none, or not one that pays."""
+        now, shape = self._total(span), self._root_shape(span)
+        if span.count == 1:
+            return None  # as plain as it can be
+        ways = recipes(span, self.model.opset, shape, kernel=now.kernels > 0, transposed=now.transposed > 0, memo=self.values)
+        ways = [w for w in ways if w.operators <= span.count]
+        if not ways:
+            return None
         refused = leak(self.model, span)
-        if present.fused:
+        if now.fused:
             refused = Refused("fused-by-runtime", "a part of it belongs to a kernel that the target's runtime makes by itself")
-        if refused is not None and present.kernels:
-            dearer = self._dearer(span.map.form, span.top, present.macs)
-            self.found.refuse(Obstacle(self._label(span), dearer or refused))
-        return refused is None
+        if refused is None and shape is None:
+            refused = Refused("unknown-size", "its cost is not known without a sample input")
+        if refused is not None:
+            if now.kernels and min(w.operators for w in ways) < span.count:
+                self._refuse(span, refused)
+            return None
+        return self._paying(span, now, min(ways, key=lambda w: (w.cost, w.operators)))
 
-    def _total(self, span: Span) -> _Present:
+    def _paying(self, span: Span, now: Present, best: Recipe) -> Choice | None:
+        dearer = best.macs > now.macs * self.growth or best.cost > now.cost * self.growth
+        if span.map.form.border:
+            # What the files would grow by is never worth it: the constant has one element for each of the output.
+            dearer = dearer or best.params > now.params
+        if not dearer and (best.operators < span.count or best.cost < now.cost):
+            return Choice(span, best, now.macs)
+        if best.macs > now.macs:
+            self._refuse(span, _dearer(best.macs, now.macs))
+        elif span.map.form.border:
+            self._refuse(span, _BORDER)
+        return None
+
+    def _total(self, span: Span) -> Present:
         """What the operators of a span are together."""
         row: list[Span] = []
+        one: Span | None = span
         known = self.totals.get(id(span))
-        while known is None and span.inner is not None:
-            row.append(span)
-            span = span.inner
-            known = self.totals.get(id(span))
-        if known is None:
-            known = self.totals[id(span)] = _sum_of([self.present[i] for i in span.held])
+        while known is None and one is not None:
+            row.append(one)
+            one = one.inner
+            known = self.totals.get(id(one)) if one is not None else None
+        known = known or Present()
         for longer in reversed(row):
-            one = self.present[longer.last]
-            known = self.totals[id(longer)] = _Present(
-                known.macs + one.macs, known.cost + one.cost, known.kernels + one.kernels, known.fused + one.fused
-            )
+            known = self.totals[id(longer)] = total([known, *(self.present[i] for i in longer.own)])
         return known
 
-    def _emitted(self, span: Span) -> float | None:
-        """Cost of one operator for a span; None if it is dearer than its nodes by more than is allowed."""
-        if id(span) not in self.emitted:
-            self.emitted[id(span)] = self._cost_of_one(span)
-        return self.emitted[id(span)]
-
-    def _cost_of_one(self, span: Span) -> float | None:
-        macs, shape = self._macs_after(span), self._shape(span.top)
-        if macs is None or shape is None:
-            unknown = Refused("unknown-size", "its cost is not known without a sample input")
-            self.found.refuse(Obstacle(self._label(span), unknown))
-            return None
-        present = self._total(span)
-        written = (operators(span.map, present.kernels > 0, self.opset, self.factors) or 1) * math.prod(shape)
-        if macs + written > present.cost * self.growth:
-            if macs > present.macs:
-                self.found.refuse(Obstacle(self._label(span), _dearer(macs, present.macs)))
-            return None
-        return (macs + written) / self.growth
+    def _refuse(self, span: Span, refused: Refused) -> None:
+        label = node_label(self.nodes[self.made_by[span.top.name]])
+        dearer = self._dearer(span.map.form, span.top, self._total(span).macs) if refused.code != "cost" else None
+        self.found.refuse(Obstacle(label, dearer or refused))
 
     def _weighed(self, obstacle: Obstacle) -> Obstacle:
         """What would not pay is refused for its cost, whatever else stands in its way."""
@@ -262,19 +266,11 @@ class _Chooser:
 
     def _dearer(self, form: Form, top: gs.Tensor, before: int) -> Refused | None:
         """That one operator for ``form`` would take more multiply-accumulates than there are ``before``, if it would."""
-        after = None if form.transposed else self._macs(form, top)
+        after = weigh(form, self._shape(top))
         return _dearer(after, before) if after is not None and after > before else None
 
-    def _macs_after(self, span: Span) -> int | None:
-        form = span.map.form
-        if form.diagonal and not self._total(span).kernels:
-            return 0
-        return self._macs(form, span.root if form.transposed else span.top)
-
-    def _macs(self, form: Form, counted: gs.Tensor) -> int | None:
-        """Multiply-accumulates of a map at the positions of ``counted``: its output, or the input of a transposed one."""
-        shape = self._shape(counted)
-        return None if shape is None else form.weights * (math.prod(shape) // max(shape[form.axis], 1))
+    def _root_shape(self, span: Span) -> tuple[int, ...] | None:
+        return self._shape(span.root)
 
     def _shape(self, tensor: gs.Tensor) -> tuple[int, ...] | None:
         """The shape if it is a known one, for the sample at least."""
@@ -282,16 +278,8 @@ class _Chooser:
             self.sizes[tensor.name] = static(self.shapes.shape(tensor))
         return self.sizes[tensor.name]
 
-    def _label(self, span: Span) -> str:
-        return node_label(self.nodes[span.last])
 
-
-_NOTHING = _Cover(0.0)
-
-
-def _sum_of(listed: list[_Present]) -> _Present:
-    macs, costs, kernels, fused = zip(*listed, strict=True) if listed else ((), (), (), ())
-    return _Present(sum(macs), sum(costs), sum(kernels), sum(fused))
+_BORDER = Refused("border-map", "a bias lies before zero padding, and the constant that makes up for it at the border does not pay")
 
 
 def _dearer(after: int, before: int) -> Refused:

@@ -1,4 +1,4 @@
-"""Writing an affine map as an operator: Conv, ConvTranspose, Gemm, MatMul with Add, or Mul and Add.
+"""Writing an affine map as operators, in the way that was chosen for it (see ``recipes``).
 
 Values are computed in float64 and cast once. A map is not written if a source holds NaN or infinity (0 times infinity would
 spread it) or if the cast overflows.
@@ -6,6 +6,7 @@ spread it) or if the cast overflows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,134 +16,255 @@ from numpy.typing import NDArray
 
 from graphopt.analysis.affine import Span
 from graphopt.model import Model
-from graphopt.ops.affine import AffineMap, Compose, Form, Kernel, Refused, evaluate
+from graphopt.ops.affine import Axis, Form, Kernel, Refused, evaluate
+from graphopt.ops.affine.border import constant
+from graphopt.ops.affine.maps import coarsen
+from graphopt.passes.fold.recipes import Recipe, transposed
 
 Array = NDArray[Any]
 
-KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""The operators that multiply with weights: a region with one of them is written as one of them."""
-
 _GEMM_WITHOUT_BIAS = 11
-_BROADCASTING = 7
-"""Operator sets from which Gemm's bias may be left out, and from which Mul and Add broadcast like numpy."""
+_SLICE_BY_INPUT = 10
+_CRD = 11
+"""Operator sets from which Gemm's bias may be left out, Slice takes its limits as inputs, and DepthToSpace has a mode."""
 
 
-def values_of(span: Span, elem_type: int) -> tuple[Array, Array | None] | Refused:
-    """Weight and bias (None if all zero) of a span's map in the type of its tensors."""
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Weight and bias (None if all zero) of a map in the type of its tensors: [C_out * block, C_in or its window, extent...]. Where
+    the constant differs along the border it is ``border`` [1, C_out, sizes...], and there is no bias.
+    """
+
+    weight: Array
+    bias: Array | None
+    border: Array | None = None
+
+
+def values_of(span: Span, elem_type: int, sizes: tuple[int, ...] | None) -> Values | Refused:
+    """The values of a span's map. ``sizes``: the spatial sizes of its root, where they are known."""
     if not elem_type:
-        return Refused("unknown-type", "the element type is not known")
+        return Refused("unknown-size", "its element type is not known")
+    form = span.map.form
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     with np.errstate(all="ignore"):
         kernel: Kernel = evaluate(span.map)
-        exact = (np.asarray(kernel.weight), np.asarray(kernel.bias))
+        exact = [_whole(form, np.asarray(kernel.weight)), np.asarray(kernel.bias)]
+        if form.border:
+            exact[1] = constant(span.map, sizes or ())[None]
         weight, bias = (a.astype(dtype) for a in exact)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         if all(np.isfinite(a).all() for a in exact):
             return Refused("overflow", f"its weights do not fit into {dtype.name}")
         return Refused("non-finite-weights", "its weights hold NaN or infinity")
-    return weight, bias if bias.any() else None
+    if form.border:
+        return Values(weight, None, bias)
+    return Values(weight, bias if bias.any() else None)
 
 
-Factors = dict[int, Array | None]
-"""The scales of diagonal maps by identity; None where all of them are 1."""
+def _whole(form: Form, weight: Array) -> Array:
+    """With all rows, those outside of the window zero."""
+    if form.rows is None:
+        return weight
+    wide = coarsen(weight, form.groups, 1, np)
+    (a, b), (c, d) = form.row_window, form.col_window
+    full = np.zeros((form.c_out * form.block, form.c_in, *form.extent))
+    full[a * form.block : b * form.block, c:d] = wide
+    return full
 
 
-def operators(top: AffineMap, kernel: bool, opset: int, memo: Factors) -> int | None:
-    """How many operators ``replace`` writes for a map, at most; None if there is no operator for it.
-
-    ``kernel``: whether one of its operators multiplies with weights; ``memo``: scales that are known, to be used again.
-    """
-    form = top.form
-    if kernel:
-        return 2 if form.biased and form.axis != 1 else 1
-    if not form.diagonal or opset < _BROADCASTING:
-        return None
-    return 2 if form.biased and _factors(top, memo) is not None else 1
-
-
-def _factors(top: AffineMap, memo: Factors) -> Array | None:
-    """The scales of a diagonal map: what ``evaluate`` makes, without its shifts."""
-    if id(top) not in memo:
-        match top:
-            case Compose():
-                first, second = _factors(top.first, memo), _factors(top.second, memo)
-                factors = first if second is None else second if first is None else first * second
-            case _:
-                factors = np.asarray(evaluate(top).weight).reshape(-1)
-        memo[id(top)] = factors if factors is not None and (factors != 1).any() else None
-    return memo[id(top)]
-
-
-def replace(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:
+def replace(model: Model, span: Span, recipe: Recipe, values: Values, name: str) -> list[gs.Node]:
     """The nodes that compute ``span.top`` from ``span.root``; they take over the tensor, the old ones become dead."""
-    form = span.map.form
-    if form.axis == 1 and form.rank > 2 and not (form.diagonal and not _has_kernel(model, span)):
-        return [_convolution(model, span, weight, bias, name)]
-    if form.diagonal and not _has_kernel(model, span):
-        return _scale(model, span, weight, bias, name)
-    return _matrix(model, span, weight, bias, name)
+    writer = _Writer(model, span, values, name)
+    for index in span.moves:
+        writer.move(model.graph.nodes[index])
+    match recipe.way:
+        case "scale":
+            writer.scale()
+        case "select":
+            writer.select()
+        case "matrix":
+            writer.matrix()
+        case "transpose":
+            writer.transpose()
+        case _:
+            writer.convolution(recipe.way)
+    return writer.nodes
 
 
-def _has_kernel(model: Model, span: Span) -> bool:
-    return any(model.graph.nodes[i].op in KERNELS for i in span.nodes)
+class _Writer:
+    def __init__(self, model: Model, span: Span, values: Values, name: str) -> None:
+        self.model = model
+        self.span = span
+        self.root: gs.Tensor = span.root
+        self.form = span.map.form
+        self.values = values
+        self.name = name
+        self.nodes: list[gs.Node] = []
+
+    def _make(self, op: str, inputs: list[gs.Tensor], output: gs.Tensor, attrs: dict[str, Any] | None = None) -> gs.Tensor:
+        name = self.name if not self.nodes else self.model.fresh(f"{self.name}.{op.lower()}") if self.name else ""
+        self.nodes.append(self.model.make(op, inputs, [output], attrs, name=name))
+        return output
+
+    def _middle(self, hint: str) -> gs.Tensor:
+        return self.model.variable(f"{self.span.top.name}.{hint}", self.span.top.dtype)
+
+    def _constant(self, hint: str, array: Array) -> gs.Tensor:
+        return self.model.constant(f"{self.span.top.name}.{hint}", array)
+
+    def move(self, node: gs.Node) -> None:
+        """The same to the root's other axes; its channels are the last axis."""
+        rest = list(node.inputs)[1:]
+        given = self.model.value(rest[0]) if node.op == "Reshape" else None
+        if given is not None and given[-1] > 0:
+            rest = [self._constant("shape", np.asarray([*given[:-1], self.form.c_in], np.int64))]
+        output = self._middle("moved")
+        name = self.model.fresh(node.name) if node.name else ""
+        self.nodes.append(self.model.make(node.op, [self.root, *rest], [output], dict(node.attrs), name=name))
+        self.root = output
+
+    # -- convolutions ------------------------------------------------------------------------------------------------------
+
+    def convolution(self, way: str) -> None:
+        """Slice, AveragePool, Conv, DepthToSpace or Resize, Add: as many of them as the map needs."""
+        form, top = self.form, self.span.top
+        weight, bias, axes = self.values.weight, self.values.bias, form.axes
+        source = self.root
+        if form.rows is None and form.cols is not None:
+            source = self._slice(source, *form.cols)
+        if way == "pool":
+            source = self._pool(source)
+            weight, axes = weight.sum(axis=tuple(range(2, weight.ndim)), keepdims=True), (Axis(),) * len(axes)
+        if way == "repeat":
+            weight = weight.reshape(form.c_out, form.block, *weight.shape[1:])[:, 0]
+            bias = None if bias is None else bias.reshape(form.c_out, form.block)[:, 0]
+            axes = tuple(Axis(a.extent, a.grid, a.stride, a.begin, a.end) for a in axes)
+        spread = form.block > 1 and way == "conv"
+        crd = spread and self.model.opset >= _CRD
+        if spread and not crd:  # phases before channels
+            weight = _dcr(weight, form)
+            bias = None if bias is None else _dcr(bias, form)
+        last = form.block == 1 and way != "repeat" and self.values.border is None
+        made = self._conv(source, weight, bias, axes, top if last else self._middle("blocks"))
+        end = top if self.values.border is None else self._middle("plain")
+        if spread:
+            attrs: dict[str, Any] = {"blocksize": form.phases[0], **({"mode": "CRD"} if crd else {})}
+            made = self._make("DepthToSpace", [made], end, attrs)
+        elif way == "repeat":
+            made = self._resize(made, end)
+        if self.values.border is not None:
+            self._make("Add", [made, self._constant("border", self.values.border)], top)
+
+    def _conv(self, source: gs.Tensor, weight: Array, bias: Array | None, axes: tuple[Axis, ...], output: gs.Tensor) -> gs.Tensor:
+        groups = 1 if self.form.rows is not None else self.form.groups
+        wide = [a.without_negative_pads() for a in axes]
+        pads = [(max(-a.begin, 0), max(-a.end, 0)) for a in axes]
+        full = np.pad(weight, [(0, 0), (0, 0), *pads])
+        taps: tuple[Any, ...] = (..., *(slice(None, None, a.grid or 1) for a in wide))
+        trimmed = np.ascontiguousarray(full[taps])
+        attrs: dict[str, Any] = {
+            "dilations": [a.grid or 1 for a in wide],
+            "group": groups,
+            "kernel_shape": list(trimmed.shape[2:]),
+            "pads": [*(a.begin for a in wide), *(a.end for a in wide)],
+            "strides": [a.stride for a in wide],
+        }
+        inputs = [source, self._constant("weight", trimmed)]
+        if bias is not None:
+            inputs.append(self._constant("bias", bias))
+        return self._make("Conv", inputs, output, attrs)
+
+    def _slice(self, source: gs.Tensor, start: int, stop: int) -> gs.Tensor:
+        output = self._middle("part")
+        if self.model.opset < _SLICE_BY_INPUT:
+            return self._make("Slice", [source], output, {"axes": [1], "starts": [start], "ends": [stop]})
+        limits = [self._constant(hint, np.asarray([v], np.int64)) for hint, v in (("starts", start), ("ends", stop), ("axes", 1))]
+        return self._make("Slice", [source, *limits], output)
+
+    def _pool(self, source: gs.Tensor) -> gs.Tensor:
+        axes = self.form.axes
+        attrs: dict[str, Any] = {
+            "kernel_shape": [a.extent for a in axes],
+            "pads": [*(a.begin for a in axes), *(a.end for a in axes)],
+            "strides": [a.stride for a in axes],
+            "count_include_pad": 1,
+        }
+        return self._make("AveragePool", [source], self._middle("mean"), attrs)
+
+    def _resize(self, source: gs.Tensor, output: gs.Tensor) -> gs.Tensor:
+        scales = self._constant("scales", np.asarray([1, 1, *self.form.phases], np.float32))
+        attrs = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self._make("Resize", [source, gs.Variable(""), scales], output, attrs)
+
+    def transpose(self) -> None:
+        """ConvTranspose: the phases of the kernel side by side."""
+        form, n = self.form, len(self.form.axes)
+        kernels = [k for k in map(transposed, form.axes) if k is not None]
+        groups, rows, columns = form.groups, form.c_out // form.groups, form.c_in // form.groups
+        blocks = self.values.weight.reshape(groups, rows, *form.phases, columns, *form.extent)
+        flipped = np.flip(blocks, axis=tuple(range(3 + n, 3 + 2 * n)))
+        order = [0, 2 + n, 1, *(i for k in range(n) for i in (3 + n + k, 2 + k))]
+        whole = flipped.transpose(order).reshape(form.c_in, rows, *(a.phase * a.extent for a in form.axes))
+        ends = [k.first + (k.taps - 1) * k.dilation + 1 for k in kernels]
+        pads = [(max(-k.first, 0), max(end - w, 0)) for k, end, w in zip(kernels, ends, whole.shape[2:], strict=True)]
+        wide = np.pad(whole, [(0, 0), (0, 0), *pads])
+        cuts = tuple(
+            slice(max(k.first, 0), max(k.first, 0) + end - k.first, k.dilation) for k, end in zip(kernels, ends, strict=True)
+        )
+        weight = np.ascontiguousarray(wide[(slice(None), slice(None), *cuts)])
+        attrs: dict[str, Any] = {
+            "dilations": [k.dilation for k in kernels],
+            "group": groups,
+            "kernel_shape": [k.taps for k in kernels],
+            "pads": [*(k.begin for k in kernels), *(k.end for k in kernels)],
+            "strides": list(form.phases),
+        }
+        if any(k.extra for k in kernels):
+            attrs["output_padding"] = [k.extra for k in kernels]
+        inputs = [self.span.root, self._constant("weight", weight)]
+        if self.values.bias is not None:
+            inputs.append(self._constant("bias", self.values.bias.reshape(form.c_out, form.block)[:, 0]))
+        self._make("ConvTranspose", inputs, self.span.top, attrs)
+
+    # -- the rest ----------------------------------------------------------------------------------------------------------
+
+    def matrix(self) -> None:
+        """Gemm for matrices, MatMul (and Add) for tensors of more axes, or where Gemm demands a bias and there is none."""
+        form, root, top = self.form, self.root, self.span.top
+        weight, bias = self.values.weight.reshape(form.c_out, -1), self.values.bias
+        if form.cols is not None and form.rows is None:
+            full = np.zeros((form.c_out, form.c_in), weight.dtype)
+            full[:, slice(*form.cols)] = coarsen(weight, form.groups, 1, np)
+            weight = full
+        elif form.rows is None:
+            weight = coarsen(weight, form.groups, 1, np).astype(weight.dtype)
+        if form.rank == 2 and (bias is not None or self.model.opset >= _GEMM_WITHOUT_BIAS):
+            inputs = [root, self._constant("weight", weight), *([self._constant("bias", bias)] if bias is not None else [])]
+            self._make("Gemm", inputs, top, {"transB": 1})
+            return
+        matrix = self._constant("weight", np.ascontiguousarray(weight.T))
+        product = self._make("MatMul", [root, matrix], top if bias is None else self._middle("product"))
+        if bias is not None:
+            self._make("Add", [product, self._constant("bias", bias)], top)
+
+    def scale(self) -> None:
+        """Mul and Add, or one of them."""
+        form, root, top = self.form, self.span.root, self.span.top
+        shape = (form.c_out, *([1] * (form.rank - form.axis - 1)))
+        factor = self.values.weight.reshape(shape)
+        shift = None if self.values.bias is None else self.values.bias.reshape(shape)
+        plain = shift is not None and (factor == 1).all()
+        if not plain:
+            scale = self._constant("scale", factor)
+            root = self._make("Mul", [root, scale], top if shift is None else self._middle("scaled"))
+        if shift is not None:
+            self._make("Add", [root, self._constant("shift", shift)], top)
+
+    def select(self) -> None:
+        """Gather of the channels."""
+        index = np.asarray(self.form.select, np.int64)
+        self._make("Gather", [self.span.root, self._constant("channels", index)], self.span.top, {"axis": self.form.axis})
 
 
-def _convolution(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> gs.Node:
-    form = span.map.form
-    taps: tuple[Any, ...] = (..., *(slice(None, None, g or 1) for g in form.grid))
-    trimmed = np.ascontiguousarray(weight[taps])
-    attrs: dict[str, Any] = {
-        "dilations": [g or 1 for g in form.grid],
-        "group": form.groups,
-        "kernel_shape": list(trimmed.shape[2:]),
-        "pads": [*form.begin, *form.end],
-        "strides": list(form.stride),
-    }
-    if form.transposed and any(form.output_padding):
-        attrs["output_padding"] = list(form.output_padding)
-    op = "ConvTranspose" if form.transposed else "Conv"
-    return model.make(op, [span.root, *_constants(model, span, trimmed, bias)], [span.top], attrs, name=name)
-
-
-def _constants(model: Model, span: Span, weight: Array, bias: Array | None) -> list[gs.Tensor]:
-    found: list[gs.Tensor] = [model.constant(f"{span.top.name}.weight", weight)]
-    if bias is not None:
-        found.append(model.constant(f"{span.top.name}.bias", bias))
-    return found
-
-
-def _matrix(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:
-    """Gemm for matrices, MatMul (and Add) for tensors of more axes, or where Gemm demands a bias and there is none."""
-    form = span.map.form
-    if form.rank == 2 and (bias is not None or model.opset >= _GEMM_WITHOUT_BIAS):
-        return [model.make("Gemm", [span.root, *_constants(model, span, weight, bias)], [span.top], {"transB": 1}, name=name)]
-    matrix = model.constant(f"{span.top.name}.weight", np.ascontiguousarray(weight.T))
-    if bias is None:
-        return [model.make("MatMul", [span.root, matrix], [span.top], name=name)]
-    middle = model.variable(f"{span.top.name}.product", span.top.dtype)
-    shift = model.constant(f"{span.top.name}.bias", bias)
-    return [
-        model.make("MatMul", [span.root, matrix], [middle], name=name),
-        model.make("Add", [middle, shift], [span.top], name=model.fresh(f"{name}.bias") if name else ""),
-    ]
-
-
-def _scale(model: Model, span: Span, weight: Array, bias: Array | None, name: str) -> list[gs.Node]:
-    form = span.map.form
-    shape = _broadcast_shape(form)
-    factor = weight.reshape(shape)
-    shift = None if bias is None else bias.reshape(shape)
-    if (factor == 1).all() and shift is not None:
-        return [model.make("Add", [span.root, model.constant(f"{span.top.name}.shift", shift)], [span.top], name=name)]
-    scale = model.constant(f"{span.top.name}.scale", factor)
-    if shift is None:
-        return [model.make("Mul", [span.root, scale], [span.top], name=name)]
-    middle = model.variable(f"{span.top.name}.scaled", span.top.dtype)
-    return [
-        model.make("Mul", [span.root, scale], [middle], name=name),
-        model.make("Add", [middle, model.constant(f"{span.top.name}.shift", shift)], [span.top]),
-    ]
-
-
-def _broadcast_shape(form: Form) -> tuple[int, ...]:
-    return (form.c_out, *([1] * (form.rank - form.axis - 1)))
+def _dcr(rows: Array, form: Form) -> Array:
+    return np.ascontiguousarray(rows.reshape(form.c_out, form.block, *rows.shape[1:]).swapaxes(0, 1)).reshape(rows.shape)

@@ -1,10 +1,18 @@
-"""Random affine regions: whatever fold takes, at any cost, must compute the same in float64.
+"""Random affine regions: what fold takes, at any cost, computes the same in float64, and what could be one operator becomes one.
 
-Topologies are sequences, sums with and without skips, and nestings of them, over convolutions of every stride, dilation, pad and
-grouping, batch norms, scales, shifts, pads and average pools, in one to three dimensions.
+The first is held against an interpreter of our own (``tests.oracle``), the second against the regions' Jacobians
+(``tests.property.one_operator``): neither knows the algebra.
+
+    python -m tests.property.test_random_regions [FIRST LAST]
+
+prints the refusals that were needless by kind, each with its first seed.
 """
 
 from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -13,107 +21,87 @@ import pytest
 from graphopt.model import Model
 from graphopt.passes.fold import Fold
 from graphopt.pipeline import Context
-from tests.nets import Net, exact_outputs, feed_for
+from tests.nets import feed_for, outputs_of
+from tests.oracle import evaluate
+from tests.property.one_operator import missed
+from tests.property.regions import Region
 
 
-class Region:
-    """Draws one random region."""
+@dataclass
+class Tally:
+    """What came of a number of regions."""
 
-    def __init__(self, seed: int) -> None:
-        self.net = Net(seed, dtype=np.float64)
-        self.rng = np.random.default_rng(seed + 10**6)
-        self.dims = int(self.rng.choice([1, 2, 2, 2, 3]))
+    regions: int = 0
+    folded: int = 0
+    needless: Counter[str] = field(default_factory=Counter)
+    first: dict[str, int] = field(default_factory=dict)
 
-    def proto(self) -> onnx.ModelProto:
-        size = int(self.rng.integers(5, 11))
-        net = self.net
-        x = net.input(1, 4, *([size] * self.dims))
-        return net.model(net.op("Identity", self.grow(x, int(self.rng.integers(1, 4)))))
-
-    def grow(self, x: str, depth: int) -> str:
-        for _ in range(int(self.rng.integers(1, 4))):
-            x = self.branches(x, depth - 1) if depth > 0 and self.rng.random() < 0.4 else self.step(x)
-        return x
-
-    def branches(self, x: str, depth: int) -> str:
-        """A sum of branches that keep the size, or share a stride."""
-        width = self.net.widths[x]
-        stride = int(self.rng.choice([1, 1, 2]))
-        parts: list[str] = []
-        for _ in range(int(self.rng.integers(2, 4))):
-            y = self.same_size(x, width, stride)
-            if depth > 0 and self.rng.random() < 0.5:
-                y = self.same_size(y, width, 1)
-            parts.append(y)
-        if stride == 1 and self.rng.random() < 0.5:
-            parts.append(x)
-        total = parts[0]
-        for part in parts[1:]:
-            total = self.net.op(str(self.rng.choice(["Add", "Sub"])), total, part)
-        return total
-
-    def same_size(self, x: str, width: int, stride: int) -> str:
-        half = int(self.rng.integers(0, 3))
-        dilation = int(self.rng.choice([1, 1, 2]))
-        y = self.net.conv(
-            x, width, (2 * half + 1,) * self.dims, pad=half * dilation, bias=bool(self.rng.random() < 0.5),
-            group=int(self.rng.choice([1, 2, width])), strides=[stride] * self.dims, dilations=[dilation] * self.dims,
-        )  # fmt: skip
-        return self.net.bn(y) if self.rng.random() < 0.3 else y
-
-    def step(self, x: str) -> str:
-        net, rng, width = self.net, self.rng, self.net.widths[x]
-        kind = str(rng.choice(["conv", "conv", "conv", "bn", "scale", "shift", "pad", "pool"]))
-        if kind == "bn":
-            return net.bn(x)
-        if kind in ("scale", "shift"):
-            shape = [(width, *([1] * self.dims)), (1, width, *([1] * self.dims)), ()][int(rng.integers(3))]
-            return net.op("Mul" if kind == "scale" else "Add", x, net.const(net.random(*shape)))
-        if kind == "pad":
-            pads = [0, 0, *rng.integers(0, 3, self.dims), 0, 0, *rng.integers(0, 3, self.dims)]
-            return net.op("Pad", x, net.const(np.asarray(pads, np.int64)))
-        if kind == "pool":
-            pad = int(rng.integers(0, 2))
-            return net.op(
-                "AveragePool", x, kernel_shape=[2] * self.dims, pads=[pad] * (2 * self.dims),
-                strides=[int(rng.integers(1, 3))] * self.dims, count_include_pad=int(rng.integers(2)),
-            )  # fmt: skip
-        group = int(rng.choice([1, 1, 2, width]))
-        return net.conv(
-            x, int(rng.choice([2, 4, 8])) if group < width else width, tuple(int(k) for k in rng.integers(1, 4, self.dims)),
-            bias=bool(rng.random() < 0.5), group=group, pads=[int(p) for p in rng.integers(0, 3, 2 * self.dims)],
-            strides=[int(s) for s in rng.integers(1, 3, self.dims)], dilations=[int(d) for d in rng.integers(1, 3, self.dims)],
-        )  # fmt: skip
+    def __str__(self) -> str:
+        share = self.needless.total() / max(self.regions, 1)
+        lines = [f"{self.regions} regions, {self.folded} of them folded, {self.needless.total()} refused needlessly ({share:.2%})"]
+        return "\n".join([*lines, *(f"  {n:5} {kind} (seed {self.first[kind]})" for kind, n in self.needless.most_common())])
 
 
-def check(seed: int) -> bool:
-    """Whether fold took anything; AssertionError if what it took is wrong."""
+def check(seed: int, tally: Tally, judge: bool = True) -> None:
+    """AssertionError if what fold took is wrong."""
     region = Region(seed)
-    try:
-        proto = region.proto()
-        feed = feed_for(proto, seed)
-        before = exact_outputs(proto, feed)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError, IndexError):
-        return False  # the region shrank its tensor to nothing
-    if not all(y.size for y in before):
-        return False
+    proto = region.proto()
+    feeds = [feed_for(proto, seed, dynamic=n) for n in ((9, 10, 11, 14) if region.dynamic else (0,))]
+    before = [evaluate(proto, feed) for feed in feeds]
     model = Model.load(proto)
-    outcome = Fold(max_growth=1e9).run(model, Context(model.copy()))
-    after = exact_outputs(model.proto(), feed)
-    for a, b in zip(before, after, strict=True):
-        assert a.shape == b.shape, f"seed {seed}"
-        assert np.abs(a - b).max() <= 1e-11 * max(1.0, np.abs(a).max()), f"seed {seed}"
-    return outcome.changed
+    outcome = Fold(max_growth=1e9, simplify=bool(seed % 4 == 0)).run(model, Context(model.copy()))
+    folded = model.proto()
+    onnx.checker.check_model(folded, full_check=True)
+    for feed, expected in zip(feeds, before, strict=True):
+        for a, b in zip(expected, evaluate(folded, feed), strict=True):
+            assert a.shape == b.shape, f"seed {seed}"
+            assert np.abs(a - b).max() <= 1e-11 * max(1.0, np.abs(a).max()), f"seed {seed}"
+    tally.regions += 1
+    tally.folded += outcome.changed
+    if judge and not proto.graph.input[1:]:
+        for one in missed(folded, feeds[0], region.dynamic):
+            tally.needless[str(one)] += 1
+            tally.first.setdefault(str(one), seed)
 
 
-@pytest.mark.parametrize("start", range(0, 160, 40))
-def test_what_fold_takes_is_exact(start: int) -> None:
-    taken = sum(check(seed) for seed in range(start, start + 40))
-    assert taken >= 5, "hardly any region was folded: the test has lost its subject"
+@pytest.mark.parametrize("start", range(0, 200, 50))
+def test_what_fold_takes_is_exact_and_it_takes_what_it_can(start: int) -> None:
+    tally = Tally()
+    for seed in range(start, start + 50):
+        check(seed, tally)
+    assert tally.folded >= 25, "hardly any region was folded: the test has lost its subject"
+    assert tally.needless.total() <= 1, str(tally)
+
+
+@pytest.mark.parametrize("seed", range(300, 330))
+def test_onnxruntime_runs_what_is_written(seed: int) -> None:
+    proto = Region(seed, np.float32).proto()
+    model = Model.load(proto)
+    Fold(max_growth=1e9).run(model, Context(model.copy()))
+    feed = feed_for(proto, seed, dynamic=10)
+    for a, b in zip(evaluate(proto, feed), outputs_of(model.proto(), feed), strict=True):
+        assert np.abs(a - b).max() <= 1e-4 * max(1.0, np.abs(a).max())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", range(10_000, 30_000, 500))
-def test_twenty_thousand_regions(start: int) -> None:
-    for seed in range(start, start + 500):
-        check(seed)
+def test_twenty_thousand_regions() -> None:
+    tally = Tally()
+    for seed in range(10_000, 30_000):
+        check(seed, tally)
+    assert tally.folded >= 10_000
+    assert tally.needless.total() < tally.regions / 100, str(tally)
+
+
+def main() -> None:
+    first, last = (int(a) for a in sys.argv[1:]) if sys.argv[1:] else (10_000, 11_000)
+    tally = Tally()
+    for seed in range(first, last):
+        try:
+            check(seed, tally)
+        except Exception as error:  # noqa: BLE001  every other region is still to come
+            print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
+    print(tally)
+
+
+if __name__ == "__main__":
+    main()

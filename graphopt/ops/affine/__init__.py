@@ -1,34 +1,18 @@
 """Convolution algebra: operators that are affine maps of one tensor, and what those maps are closed under.
 
-``form`` decides on structure alone (extents, strides, pads, groups) whether a composition or a sum is exact; ``maps`` holds the
-numbers as expressions over an array namespace; ``rules`` reads the maps off operators.
+``axis`` and ``form`` decide on structure alone (extents, strides, pads, phases, groups) whether a composition or a sum is exact;
+``maps`` holds the numbers as expressions over an array namespace, ``border`` the constants that differ along the border,
+``provenance`` the formula. Rules read the maps off operators: ``kernels``, ``matrices``, ``elementwise``, ``moves``; ``views`` is
+what Reshape and Transpose do to axes.
 """
 
-from graphopt.ops.affine.form import Form, Refused
-from graphopt.ops.affine.maps import AffineMap, Compose, Kernel, Leaf, SumOf, evaluate, identity_of
-from graphopt.ops.affine.rules import (
-    AffineRule,
-    Linear,
-    Sum,
-    Term,
-    add,
-    average_pool,
-    batch_norm,
-    conv,
-    conv_transpose,
-    divide,
-    dropout,
-    gemm,
-    identity,
-    matmul,
-    multiply,
-    negate,
-    pad,
-    subtract,
-)
+from graphopt.ops.affine.axis import PLAIN, Axis
+from graphopt.ops.affine.form import Form, Refused, Sizes
+from graphopt.ops.affine.maps import AffineMap, Compose, Kernel, Leaf, Relaid, SumOf, Unbiased, evaluate, identity_of
+from graphopt.ops.affine.provenance import formula, leaves, sources
+from graphopt.ops.affine.terms import AffineRule, Linear, Move, Outputs, Part, Sum, Term
 
 __all__ = [
-    "AffineMap", "AffineRule", "Compose", "Form", "Kernel", "Leaf", "Linear", "Refused", "Sum", "SumOf", "Term", "add",
-    "average_pool", "batch_norm", "conv", "conv_transpose", "divide", "dropout", "evaluate", "gemm", "identity", "identity_of",
-    "matmul", "multiply", "negate", "pad", "subtract",
+    "PLAIN", "AffineMap", "AffineRule", "Axis", "Compose", "Form", "Kernel", "Leaf", "Linear", "Move", "Outputs", "Part", "Refused",
+    "Relaid", "Sizes", "Sum", "SumOf", "Term", "Unbiased", "evaluate", "formula", "identity_of", "leaves", "sources",
 ]  # fmt: skip

@@ -1,38 +1,44 @@
 """The structure of an affine map, and when composing or adding two of them is exact.
 
-A map takes a tensor with C_in channels to one with C_out: kernel K[C_out, C_in/groups, extent...], bias b[C_out], a stride and
-zero pads on each side. Dilation is not a parameter of its own: the kernel lies on its full extent, and ``grid`` is the greatest
-common divisor of the offsets at which it has taps.
+A map takes a tensor with C_in channels to one with C_out. Along each spatial axis it is what ``axis`` describes; across channels
+it is a matrix of kernels, of which the structure is known in four ways:
 
-Composition, second after first (extents e, strides s, pads p), on each spatial axis:
+    groups     the matrix is block diagonal, with so many blocks of equal size
+    window     nothing but these rows and columns is other than zero (and ``groups`` speaks of the blocks within): the map reads a
+               part of the channels, or writes a part
+    select     the matrix has one 1 in each row, at the column that is listed (-1: none). Slice, Split, Gather and channel shuffles
+               are such maps, and so is the embedding of one operand of a Concat into the whole
+    identity   y = x
 
-    extent = (e2 - 1) * s1 + e1        stride = s1 * s2        pad = p1 + s1 * p2
-
-It has the right output size always, because floor((floor(a / s1) + c) / s2) = floor((a + s1 * c) / (s1 * s2)). Its values are
-right if p2 = 0. If p2 > 0, the second map reads zeros where the composed one reads the first map's continuation, so the first
-must have no bias, and its continuation must vanish there:
-
-    before the start:  position -1 of the first map reads up to input -s1 - p1 + e1 - 1, which must be below 0
-    after the end:     position O1 reads from input O1 * s1 - p1, which must be H or more; p1_end >= e1 - 1 guarantees it
-
-Addition: the branches need equal strides and equal output sizes. Pad by the largest begin pad P, put each kernel at offset
-P - p_b in the union support, and choose the end pad that gives the common output size: with c = p + p_end - e equal for all
-branches the sizes agree for every input; otherwise only for a known H. A branch never reads beyond its own pad, whatever the
-union's is.
+So a Concat of maps of one tensor is a sum of embedded maps, and a sum of maps whose windows lie along the diagonal is one grouped
+map: Split, a convolution for each part and Concat are found to be one grouped convolution.
 
 Networks repeat themselves, and the same few forms meet again and again: what two of them compose to is remembered.
+
+A bias is a number for each output channel; ``uneven`` where it also differs between the phases of a block; ``border`` where it
+differs along the spatial axes. The last comes of zero padding behind a bias: the padded zeros do not get the bias. Where the
+input's size is known, the map is still a kernel and a constant, one for each element of the output.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-_REMEMBERED = 2**14
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt.ops.affine.axis import PLAIN, Axis, factors, follow, union, unrolled, vanishes
 
 Sizes = tuple[int | None, ...]
 """Spatial sizes of a map's input; None where not known."""
+
+Window = tuple[int, int]
+
+_REMEMBERED = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,81 +51,137 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Everything about an affine map but its numbers.
+    """Everything about an affine map but its numbers (see the module's docstring).
 
     Attributes:
-        rank, axis: of the tensors, and where their channels lie.
-        weights: weights of the kernel, gaps left out: multiply-accumulates at one output position.
-        diagonal: a scale and a shift per channel, nothing else.
+        axis: where the tensors have their channels: 1, or the last.
+        axes: the spatial axes; the tensors have two more.
+        rows, cols: the window; None for all rows or columns.
+        repeated: all phases of a block are equal (nearest resizing, and what works on each position by itself).
+        relabels: row f of channel c is channel c * block + f and nothing more, as DepthToSpace has it.
+        uniform: the kernel is the same at all taps (average pooling, likewise).
+        approximate: it is not exact at the border; the caller asked for that.
     """
 
-    rank: int
     axis: int
     c_in: int
     c_out: int
     groups: int
-    extent: tuple[int, ...] = ()
-    grid: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    begin: tuple[int, ...] = ()
-    end: tuple[int, ...] = ()
+    axes: tuple[Axis, ...] = ()
     biased: bool = False
-    transposed: bool = False
-    output_padding: tuple[int, ...] = ()
-    weights: int = field(init=False, repr=False, compare=False)
-    diagonal: bool = field(init=False, repr=False, compare=False)
+    uneven: bool = False
+    border: bool = False
+    identity: bool = False
+    select: tuple[int, ...] | None = None
+    rows: Window | None = None
+    cols: Window | None = None
+    relabels: bool = False
+    repeated: bool = False
+    uniform: bool = False
+    approximate: bool = False
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        key = (self.rank, self.axis, self.c_in, self.c_out, self.groups, self.extent, self.grid, self.stride, self.begin, self.end)
-        object.__setattr__(self, "_hash", hash((key, self.biased, self.transposed, self.output_padding)))
-        object.__setattr__(self, "weights", self.c_out * (self.c_in // self.groups) * math.prod(self.taps))
-        object.__setattr__(self, "diagonal", self._is_diagonal())
+        sizes = (self.axis, self.c_in, self.c_out, self.groups, self.rows, self.cols, self.select)
+        flags = (self.biased, self.uneven, self.border, self.identity, self.repeated, self.relabels, self.uniform, self.approximate)
+        object.__setattr__(self, "_hash", hash((sizes, self.axes, flags)))
 
     def __hash__(self) -> int:
         return self._hash
 
     @property
-    def taps(self) -> tuple[int, ...]:
-        """Kernel taps on each axis once the gaps of the dilation are left out."""
-        return tuple((e - 1) // g + 1 if g else 1 for e, g in zip(self.extent, self.grid, strict=True))
+    def rank(self) -> int:
+        """Of the tensors."""
+        return len(self.axes) + 2
 
-    def _is_diagonal(self) -> bool:
-        return (
-            self.groups == self.c_in == self.c_out
-            and not self.transposed
-            and all(e == 1 for e in self.extent)
-            and all(s == 1 for s in self.stride)
-            and not any(self.begin)
-            and not any(self.end)
-        )
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Of the kernel, gaps included."""
+        return tuple(a.extent for a in self.axes)
+
+    @property
+    def phases(self) -> tuple[int, ...]:
+        """Of a block, on each axis."""
+        return tuple(a.phase for a in self.axes)
+
+    @property
+    def block(self) -> int:
+        """Output elements in a block."""
+        return math.prod(self.phases)
+
+    @property
+    def row_window(self) -> Window:
+        """The rows that may be other than zero."""
+        return self.rows or (0, self.c_out)
+
+    @property
+    def col_window(self) -> Window:
+        """The columns that may be other than zero."""
+        return self.cols or (0, self.c_in)
+
+    @property
+    def pointwise(self) -> bool:
+        """Each position by itself."""
+        return all(a == PLAIN for a in self.axes)
+
+    @property
+    def diagonal(self) -> bool:
+        """A scale and a shift per channel, nothing else."""
+        full = self.rows is None and self.cols is None
+        return self.groups == self.c_in == self.c_out and full and self.select is None and self.pointwise
+
+    @property
+    def padded(self) -> bool:
+        """Whether it reads zeros beyond its input."""
+        return any(a.begin > 0 or a.end > 0 for a in self.axes)
 
     def output_size(self, sizes: Sizes) -> Sizes:
-        """Spatial sizes of the output (ONNX Conv: floor)."""
-        return tuple(
-            None if h is None else (h + b + t - e) // s + 1
-            for h, b, t, e, s in zip(sizes, self.begin, self.end, self.extent, self.stride, strict=True)
-        )
+        """Spatial sizes of the output."""
+        return tuple(None if h is None else a.output(h) for h, a in zip(sizes, self.axes, strict=True))
 
 
 def pointwise(rank: int, axis: int, channels: int, biased: bool) -> Form:
     """The form of a scale and a shift per channel."""
-    n = rank - 2 if axis == 1 else 0
-    return Form(rank, axis, channels, channels, channels, (1,) * n, (0,) * n, (1,) * n, (0,) * n, (0,) * n, biased)
+    return Form(axis, channels, channels, channels, (PLAIN,) * (rank - 2), biased)
+
+
+def selection(rank: int, axis: int, channels: int, index: Sequence[int]) -> Form:
+    """The form of a map whose row o is channel ``index[o]``, or zero where that is -1."""
+    rows = [o for o, i in enumerate(index) if i >= 0]
+    used = [i for i in index if i >= 0]
+    form = Form(axis, channels, len(index), 1, (PLAIN,) * (rank - 2), select=tuple(index))
+    if not used:
+        return replace(form, rows=(0, 0), cols=(0, 0))
+    return _windowed(form, (min(rows), max(rows) + 1), (min(used), max(used) + 1), 1)
+
+
+def _windowed(form: Form, rows: Window, cols: Window, groups: int) -> Form:
+    full = (None if rows == (0, form.c_out) else rows, None if cols == (0, form.c_in) else cols)
+    return replace(form, rows=full[0], cols=full[1], groups=groups)
+
+
+# -- composition -------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(_REMEMBERED)
-def compose(second: Form, first: Form, sizes: Sizes) -> Form | Refused:
-    """``second`` after ``first``, whose input has ``sizes``, if that is exact."""
+def compose(second: Form, first: Form, sizes: Sizes, approximate: bool = False) -> Form | Refused:
+    """``second`` after ``first``, whose input has ``sizes``, if that is exact. ``approximate`` takes it in any case where only the
+    border is not exact.
+    """
     form = interior(second, first)
-    if isinstance(form, Refused) or form.transposed:
+    if isinstance(form, Refused) or not second.padded:
         return form
-    padded = any(second.begin) or any(second.end)
-    if padded and first.biased:
-        return Refused("bias-under-padding", "a bias lies before zero padding: the border of the one kernel would differ")
-    if padded and not _ring_is_zero(second, first, sizes):
-        return Refused("border-continues", "zero padding cuts off what the first kernel computes beyond the border")
-    return form
+    if not all(map(vanishes, second.axes, first.axes, sizes)):
+        refused = Refused("border-continues", "zero padding cuts off what the first kernel computes beyond the border")
+    elif first.biased:
+        refused = Refused("bias-under-padding", "a bias lies before zero padding: the border of the one kernel would differ")
+    else:
+        return form
+    if approximate:
+        return replace(form, approximate=True)
+    if refused.code == "bias-under-padding" and all(h is not None for h in sizes):
+        return replace(form, border=True)
+    return refused
 
 
 @lru_cache(_REMEMBERED)
@@ -128,76 +190,144 @@ def interior(second: Form, first: Form) -> Form | Refused:
     if (second.rank, second.axis) != (first.rank, first.axis):
         return Refused("layout", "the two maps take their channels from different axes")
     if second.c_in != first.c_out:
-        return Refused("channels", f"{first.c_out} channels meet a map of {second.c_in}")
-    if first.transposed or second.transposed:
-        return _compose_transposed(second, first)
-    return Form(
-        rank=first.rank,
+        return Refused("layout", f"{first.c_out} channels meet a map of {second.c_in}")
+    axes: list[Axis] = []
+    for late, early in zip(second.axes, first.axes, strict=True):
+        axis = follow(late, early)
+        if axis is None:
+            return Refused("phases", "a stride that does not fit the blocks before it")
+        axes.append(axis)
+    form = Form(
         axis=first.axis,
         c_in=first.c_in,
         c_out=second.c_out,
-        groups=math.gcd(first.groups, second.groups),
-        extent=tuple((e2 - 1) * s1 + e1 for e2, s1, e1 in zip(second.extent, first.stride, first.extent, strict=True)),
-        grid=tuple(math.gcd(g1, g2 * s1) for g1, g2, s1 in zip(first.grid, second.grid, first.stride, strict=True)),
-        stride=tuple(a * b for a, b in zip(first.stride, second.stride, strict=True)),
-        begin=tuple(p1 + s1 * p2 for p1, s1, p2 in zip(first.begin, first.stride, second.begin, strict=True)),
-        end=tuple(p1 + s1 * p2 for p1, s1, p2 in zip(first.end, first.stride, second.end, strict=True)),
+        groups=1,
+        axes=tuple(axes),
         biased=first.biased or second.biased,
+        uneven=second.uneven or first.uneven or (first.biased and second.block > 1 and not second.repeated),
+        border=first.border or second.border,
+        repeated=(first.repeated and second.pointwise) or (second.repeated and first.block == 1),
+        uniform=(first.uniform and second.pointwise) or (second.uniform and first.pointwise),
+        approximate=first.approximate or second.approximate,
     )
+    if second.select is not None and first.select is not None:
+        chosen = [first.select[i] if i >= 0 else -1 for i in second.select]
+        return selection(first.rank, first.axis, first.c_in, chosen)
+    return _windowed(form, *_matrix(second, first))
 
 
-def _compose_transposed(second: Form, first: Form) -> Form | Refused:
-    if first.transposed and second.diagonal:
-        return replace(first, biased=first.biased or second.biased)
-    if second.transposed and first.diagonal:
-        if first.biased:
-            return Refused("bias-before-transposed", "a bias before a transposed convolution does not reach every output alike")
-        return second
-    return Refused("transposed", "a transposed convolution composes with a scale and shift per channel only")
+def _matrix(second: Form, first: Form) -> tuple[Window, Window, int]:
+    """Rows, columns and groups of the product of two matrices."""
+    if second.select is not None:
+        return picked(np.asarray(second.select), first)
+    if first.select is not None:
+        return scattered(second, np.asarray(first.select))
+    if second.diagonal:
+        return first.row_window, first.col_window, first.groups
+    if first.diagonal:
+        return second.row_window, second.col_window, second.groups
+    groups = math.gcd(first.groups, second.groups) if second.col_window == first.row_window else 1
+    return second.row_window, first.col_window, groups
 
 
-def _ring_is_zero(second: Form, first: Form, sizes: Sizes) -> bool:
-    """Whether the first map's continuation vanishes where the second one pads."""
-    outputs = first.output_size(sizes)
-    for i, (before, after) in enumerate(zip(second.begin, second.end, strict=True)):
-        extent, stride, begin, end = first.extent[i], first.stride[i], first.begin[i], first.end[i]
-        if before and begin < extent - stride:
-            return False
-        if after and end < extent - 1:
-            size, output = sizes[i], outputs[i]
-            if size is None or output is None or output * stride - begin < size:
-                return False
-    return True
+def picked(index: NDArray[np.int64], first: Form) -> tuple[Window, Window, int]:
+    """The rows ``index`` of a map: groups that none of them comes from are left out, the others kept where they stay blocks."""
+    (a, b), (c, d) = first.row_window, first.col_window
+    inside = (index >= a) & (index < b)
+    places = np.flatnonzero(inside)
+    if not places.size:
+        return (0, 0), (0, 0), 1
+    low, high = int(places[0]), int(places[-1]) + 1
+    owner = np.where(inside, (index - a) // ((b - a) // first.groups), -1)[low:high]
+    lowest, count = int(owner[owner >= 0].min()), int(owner.max() - owner[owner >= 0].min()) + 1
+    width = (d - c) // first.groups
+    cols = (c + lowest * width, c + (lowest + count) * width)
+    for groups in _divisors(count, high - low):
+        block = np.repeat(np.arange(groups), (high - low) // groups)
+        if np.all((owner < 0) | ((owner - lowest) // (count // groups) == block)):
+            return (low, high), cols, groups
+    return (low, high), cols, 1
+
+
+def scattered(second: Form, index: NDArray[np.int64]) -> tuple[Window, Window, int]:
+    """A map that reads the channels ``index`` of another tensor; its groups are kept where they stay blocks."""
+    c, d = second.col_window
+    used = index[c:d]
+    if not (used >= 0).any():
+        return second.row_window, (0, 0), 1
+    low, high = int(used[used >= 0].min()), int(used.max()) + 1
+    for groups in _divisors(second.groups, high - low):
+        block = np.repeat(np.arange(groups), used.size // groups)
+        if np.all((used < 0) | ((used - low) // ((high - low) // groups) == block)):
+            return second.row_window, (low, high), groups
+    return second.row_window, (low, high), 1
+
+
+def _divisors(first: int, second: int) -> list[int]:
+    """Common divisors, greatest first."""
+    common = math.gcd(first, second)
+    return [n for n in range(common, 0, -1) if common % n == 0]
+
+
+# -- sums --------------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(_REMEMBERED)
 def add(forms: tuple[Form, ...], sizes: Sizes) -> Form | Refused:
     """The sum of maps of one tensor with ``sizes``."""
     lead = forms[0]
-    if any(f.transposed for f in forms):
-        return Refused("transposed", "branches with a transposed convolution are not added")
     if any((f.rank, f.axis, f.c_in) != (lead.rank, lead.axis, lead.c_in) for f in forms):
         return Refused("layout", "the branches take their channels from different axes")
     if any(f.c_out != lead.c_out for f in forms):
-        return Refused("broadcast", "the branches have different numbers of channels")
-    if any(f.stride != lead.stride for f in forms):
-        return Refused("strides", "the branches have different strides")
-    n = len(lead.extent)
-    begin = tuple(max(f.begin[i] for f in forms) for i in range(n))
-    extent = tuple(max(begin[i] - f.begin[i] + f.extent[i] for f in forms) for i in range(n))
-    spans = [{f.begin[i] + f.end[i] - f.extent[i] for f in forms} for i in range(n)]
-    outputs = {f.output_size(sizes) for f in forms}
-    for i, span in enumerate(spans):
-        if len(span) > 1 and (sizes[i] is None or len({o[i] for o in outputs}) > 1):
-            return Refused("sizes", "the branches have different output sizes, or the same by chance of the input's size")
-    end = tuple(max(spans[i]) - begin[i] + extent[i] for i in range(n))
-    grid = tuple(math.gcd(*(g for f in forms for g in (f.grid[i], begin[i] - f.begin[i]))) for i in range(n))
-    return replace(
-        lead,
-        groups=math.gcd(*(f.groups for f in forms)),
-        extent=extent,
-        grid=grid,
-        begin=begin,
-        end=end,
+        return Refused("sizes", "the branches have different numbers of channels")
+    axes: list[Axis] = []
+    for i, size in enumerate(sizes):
+        axis = _add_axis([f.axes[i] for f in forms], size)
+        if isinstance(axis, Refused):
+            return axis
+        axes.append(axis)
+    form = Form(
+        axis=lead.axis,
+        c_in=lead.c_in,
+        c_out=lead.c_out,
+        groups=1,
+        axes=tuple(axes),
         biased=any(f.biased for f in forms),
+        uneven=any(f.uneven for f in forms),
+        border=any(f.border for f in forms),
+        repeated=all(f.repeated for f in forms) and len({f.phases for f in forms}) == 1,
+        approximate=any(f.approximate for f in forms),
     )
+    return _windowed(form, *_joined(forms))
+
+
+def _add_axis(axes: list[Axis], size: int | None) -> Axis | Refused:
+    times = factors(axes)
+    if times is None:
+        return Refused("strides", "the branches have different strides")
+    alike = [unrolled(a, n, size) for a, n in zip(axes, times, strict=True)]
+    known = [a for a in alike if a is not None]
+    found = union(known, size) if len(known) == len(axes) else None
+    if found is None:
+        return Refused("sizes", "the branches have different output sizes, or the same by chance of the input's size")
+    return found
+
+
+def _joined(forms: Sequence[Form]) -> tuple[Window, Window, int]:
+    """Rows, columns and groups of the sum of several matrices."""
+    used = [f for f in forms if f.row_window[0] < f.row_window[1] and f.col_window[0] < f.col_window[1]]
+    if not used:
+        return (0, 0), (0, 0), 1
+    windows = {(f.row_window, f.col_window) for f in used}
+    if len(windows) == 1:
+        return (*windows.pop(), math.gcd(*(f.groups for f in used)))
+    tiles = sorted(used, key=lambda f: f.row_window)
+    rows = (tiles[0].row_window[0], max(f.row_window[1] for f in used))
+    cols = (min(f.col_window[0] for f in used), max(f.col_window[1] for f in used))
+    units = {(_width(f.row_window) / f.groups, _width(f.col_window) / f.groups) for f in tiles}
+    along = all(b.row_window[0] == a.row_window[1] and b.col_window[0] == a.col_window[1] for a, b in itertools.pairwise(tiles))
+    return rows, cols, sum(f.groups for f in tiles) if along and len(units) == 1 else 1
+
+
+def _width(window: Window) -> int:
+    return window[1] - window[0]

@@ -3,18 +3,25 @@
 Nothing is computed until ``evaluate``: a map is a leaf (an operator's own weights), a composition or a sum. The expression is the
 provenance of a folded kernel: its leaves name their source tensors, and it runs over numpy (in float64) as it runs over torch
 (under automatic differentiation), since it uses nothing but reshape, matmul, slices and sums.
+
+A kernel has one row for each output channel and phase, channels first: for a block of 2 x 2, row 4 * o + 2 * f + g is phase (f, g)
+of channel o. It is stored for the window of its form only.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from graphopt.ops.affine.form import Form, Refused, Sizes, add, compose, pointwise
+from graphopt.ops.affine.axis import places
+from graphopt.ops.affine.form import Form, Refused, Sizes, add, compose, pointwise, selection
+
+_ULPS = 16.0
 
 Array = Any
 """An array of the namespace: numpy.ndarray, torch.Tensor."""
@@ -22,8 +29,8 @@ Array = Any
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Values of a map: ``weight`` [C_out, C_in/groups, extent...], or, transposed, [C_in, C_out/groups, extent...]; ``bias``
-    [C_out].
+    """Values of a map: ``weight`` [rows * block, columns / groups, extent...] for the rows and columns of the form's window, and
+    ``bias`` [C_out * block].
     """
 
     weight: Array
@@ -32,11 +39,14 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One operator's map. ``build`` makes the values over a namespace; ``sources`` name the tensors that they come from."""
+    """One operator's map. ``build`` makes the values over a namespace; ``sources`` name the tensors that they come from. ``label``
+    stands for it in a formula.
+    """
 
     form: Form
     build: Callable[[Any], Kernel]
     sources: tuple[str, ...] = ()
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,50 +66,82 @@ class SumOf:
     parts: tuple[tuple[AffineMap, float], ...]
 
 
-AffineMap = Leaf | Compose | SumOf
+@dataclass(frozen=True, slots=True)
+class Unbiased:
+    """A map whose bias is zero but for the rounding of the numbers that it comes from."""
+
+    form: Form
+    inner: AffineMap
+
+
+@dataclass(frozen=True, slots=True)
+class Relaid:
+    """A map that works on each position by itself, for tensors of other axes."""
+
+    form: Form
+    inner: AffineMap
+
+
+AffineMap = Leaf | Compose | SumOf | Unbiased | Relaid
 
 
 def identity_of(rank: int, axis: int, channels: int) -> Leaf:
     """The map that leaves a tensor as it is."""
-    form = pointwise(rank, axis, channels, biased=False)
+    form = replace(pointwise(rank, axis, channels, biased=False), identity=True)
 
     def build(xp: Any) -> Kernel:
         weight = xp.zeros((channels, 1, *form.extent), dtype=xp.float64) + 1.0
         return Kernel(weight, xp.zeros((channels,), dtype=xp.float64))
 
-    return Leaf(form, build)
+    return Leaf(form, build, label="I")
 
 
-def composed(second: AffineMap, first: AffineMap, sizes: Sizes) -> AffineMap | Refused:
+def select(rank: int, axis: int, channels: int, index: Sequence[int]) -> Leaf:
+    """Channels by number; -1 for zero."""
+    form = selection(rank, axis, channels, index)
+    (a, b), (c, d) = form.row_window, form.col_window
+    places = [(o, i) for o, i in enumerate(index) if i >= 0]
+
+    def build(xp: Any) -> Kernel:
+        weight = xp.zeros((b - a, d - c, *form.extent), dtype=xp.float64)
+        for o, i in places:
+            weight[o - a, i - c] = 1.0
+        return Kernel(weight, xp.zeros((form.c_out,), dtype=xp.float64))
+
+    return Leaf(form, build, label="select")
+
+
+def relaid(step: Leaf, rank: int, axis: int) -> Leaf:
+    """A step that works on each position by itself, for tensors of ``rank`` with their channels at ``axis``."""
+    form = replace(step.form, axis=axis, axes=pointwise(rank, axis, 1, biased=False).axes)
+
+    def build(xp: Any) -> Kernel:
+        kernel = step.build(xp)
+        return Kernel(_reshaped(kernel.weight, form), kernel.bias)
+
+    return replace(step, form=form, build=build)
+
+
+def _reshaped(weight: Array, form: Form) -> Array:
+    return weight.reshape(*weight.shape[:2], *form.extent)
+
+
+def composed(second: AffineMap, first: AffineMap, sizes: Sizes, approximate: bool = False) -> AffineMap | Refused:
     """``second`` after ``first`` if that is exact; the identity composes to the other map itself."""
-    form = compose(second.form, first.form, sizes)
-    return form if isinstance(form, Refused) else Compose(form, second, first)
+    form = compose(second.form, first.form, sizes, approximate)
+    if isinstance(form, Refused):
+        return form
+    if second.form.identity:
+        return first
+    if first.form.identity:
+        return second
+    return select(form.rank, form.axis, form.c_in, form.select) if form.select is not None else Compose(form, second, first)
 
 
 def summed(parts: Sequence[tuple[AffineMap, float]], sizes: Sizes) -> AffineMap | Refused:
     """The weighted sum of ``parts`` if they can be one map."""
     form = add(tuple(p.form for p, _ in parts), sizes)
     return form if isinstance(form, Refused) else SumOf(form, tuple(parts))
-
-
-def sources(top: AffineMap) -> tuple[str, ...]:
-    """The tensors that a map's values come from, each once, in order."""
-    found: dict[str, None] = {}
-    seen: set[int] = set()
-    stack: list[AffineMap] = [top]
-    while stack:
-        one = stack.pop()
-        if id(one) in seen:  # maps share parts: x + x doubles the paths at every step
-            continue
-        seen.add(id(one))
-        match one:
-            case Leaf():
-                found.update(dict.fromkeys(one.sources))
-            case Compose():
-                stack += [one.second, one.first]
-            case SumOf():
-                stack.extend(part for part, _ in reversed(one.parts))
-    return tuple(found)
 
 
 def evaluate(top: AffineMap, xp: Any = np, memo: dict[int, Kernel] | None = None) -> Kernel:
@@ -114,67 +156,218 @@ def evaluate(top: AffineMap, xp: Any = np, memo: dict[int, Kernel] | None = None
                 known = _compose(top, evaluate(top.second, xp, memo), evaluate(top.first, xp, memo), xp)
             case SumOf():
                 known = _sum(top, [evaluate(p, xp, memo) for p, _ in top.parts], xp)
+            case Unbiased():
+                inner = evaluate(top.inner, xp, memo)
+                known = Kernel(inner.weight, xp.zeros((len(inner.bias),), dtype=xp.float64))
+            case Relaid():
+                inner = evaluate(top.inner, xp, memo)
+                known = Kernel(_reshaped(inner.weight, top.form), inner.bias)
         memo[id(top)] = known
     return known
 
 
+def unbiased(whole: AffineMap, unit: float) -> AffineMap | None:
+    """``whole`` without its bias, if that is nothing but the rounding of the numbers that it comes from: at most ``_ULPS`` units in
+    the last place (``unit``) of the sum of the terms' magnitudes. Training code that pads with the bias writes x - b, padding, + b.
+    """
+    form = whole.form
+    if form.border or not form.biased:
+        return None
+    rest = np.abs(np.asarray(evaluate(whole).bias)).max(initial=0.0)
+    terms = np.abs(np.asarray(evaluate(_absolute(whole, {})).bias)).max(initial=0.0)
+    return Unbiased(replace(form, biased=False, uneven=False), whole) if rest <= _ULPS * unit * terms else None
+
+
+def _absolute(top: AffineMap, memo: dict[int, AffineMap]) -> AffineMap:
+    """The map with all numbers replaced by their magnitudes."""
+    known = memo.get(id(top))
+    if known is None:
+        match top:
+            case Leaf():
+                known = Leaf(top.form, lambda xp: _magnitudes(top.build(xp), xp))
+            case Compose():
+                known = Compose(top.form, _absolute(top.second, memo), _absolute(top.first, memo))
+            case SumOf():
+                known = SumOf(top.form, tuple((_absolute(p, memo), abs(factor)) for p, factor in top.parts))
+            case Unbiased():
+                known = Unbiased(top.form, _absolute(top.inner, memo))
+            case Relaid():
+                known = Relaid(top.form, _absolute(top.inner, memo))
+        memo[id(top)] = known
+    return known
+
+
+def _magnitudes(kernel: Kernel, xp: Any) -> Kernel:
+    return Kernel(xp.abs(kernel.weight), xp.abs(kernel.bias))
+
+
+# -- composition -------------------------------------------------------------------------------------------------------------
+
+
 def _compose(top: Compose, second: Kernel, first: Kernel, xp: Any) -> Kernel:
     f1, f2 = top.first.form, top.second.form
+    if f2.select is not None:
+        return _pick(top.form, f2.select, f1, first, xp)
+    if f1.select is not None:
+        return _scatter(top.form, f2, second, f1.select, xp)
     if f2.diagonal:
         return _scale_outputs(f1, first, second)
     if f1.diagonal:
         return _scale_inputs(f2, second, first)
-    groups = top.form.groups
-    k1, k2 = coarsen(first.weight, f1.groups, groups, xp), coarsen(second.weight, f2.groups, groups, xp)
-    c_in, c_mid, c_out = f1.c_in // groups, f1.c_out // groups, f2.c_out // groups
-    flat1 = k1.reshape(groups, c_mid, -1)
-    flat2 = k2.reshape(groups, c_out, c_mid, *f2.extent)
-    weight = xp.zeros((top.form.c_out, c_in, *top.form.extent), dtype=xp.float64)
-    for tap in itertools.product(*(range(0, e, g or 1) for e, g in zip(f2.extent, f2.grid, strict=True))):
-        part = (flat2[(..., *tap)] @ flat1).reshape(top.form.c_out, c_in, *f1.extent)
-        place = tuple(slice(t * s, t * s + e) for t, s, e in zip(tap, f1.stride, f1.extent, strict=True))
-        weight[(..., *place)] += part
-    total = k2.reshape(groups, c_out, c_mid, -1).sum(-1)
-    bias = second.bias + (total @ first.bias.reshape(groups, c_mid, 1)).reshape(-1)
-    return Kernel(weight, bias)
+    if f2.relabels and f1.block == 1 and f1.rows is None:
+        return Kernel(coarsen(first.weight, f1.groups, top.form.groups, xp), first.bias + second.bias)
+    return _multiply(top.form, f2, second, f1, first, xp)
+
+
+def _multiply(form: Form, f2: Form, second: Kernel, f1: Form, first: Kernel, xp: Any) -> Kernel:
+    """The general product: over all taps of the second map, its matrix times the kernel of the first one's phase there."""
+    groups = form.groups
+    (a, b), (c, d) = f1.row_window, f2.col_window
+    k1 = coarsen(first.weight, f1.groups, groups, xp).reshape(groups, (b - a) // groups, f1.block, -1)
+    k2 = coarsen(second.weight, f2.groups, groups, xp)
+    rows, width = (f2.row_window[1] - f2.row_window[0]) // groups, (d - c) // groups
+    k2 = k2.reshape(groups, rows * f2.block, width, *f2.extent)
+    columns = (f1.col_window[1] - f1.col_window[0]) // groups
+    low, high = max(a, c), max(min(b, d), max(a, c))
+    inner = k2 if groups > 1 else k2[:, :, low - c : high - c]
+    k1 = k1 if groups > 1 else k1[:, low - a : high - a]
+    b1 = first.bias.reshape(f1.c_out, f1.block)[c:d].reshape(groups, width, f1.block)
+    steps = [a1.phase // math.gcd(a1.phase, a2.stride) for a1, a2 in zip(f1.axes, f2.axes, strict=True)]
+    blocks = [n for pair in zip(steps, f2.phases, strict=True) for n in pair]
+    weight = xp.zeros((groups, rows, *blocks, columns, *form.extent), dtype=xp.float64)
+    bias = xp.zeros((groups, rows, *blocks), dtype=xp.float64)
+    for step in itertools.product(*map(range, steps)):
+        for tap in itertools.product(*(range(0, x.extent, x.grid or 1) for x in f2.axes)):
+            found = [places(x2, x1, u, t) for x2, x1, u, t in zip(f2.axes, f1.axes, step, tap, strict=True)]
+            phase = _flat([f for _, f in found], f1.phases)
+            at = (slice(None), slice(None), *(i for u in step for i in (u, slice(None))))
+            place = tuple(slice(q * x.stride, q * x.stride + x.extent) for (q, _), x in zip(found, f1.axes, strict=True))
+            part = inner[(..., *tap)] @ k1[:, :, phase]
+            weight[(*at, slice(None), *place)] += part.reshape(groups, rows, *f2.phases, columns, *f1.extent)
+            if f1.biased:
+                shift = k2[(..., *tap)] @ b1[:, :, phase].reshape(groups, width, 1)
+                bias[at] += shift.reshape(groups, rows, *f2.phases)
+    above = second.bias.reshape(f2.c_out, *(n for p in f2.phases for n in (1, p)))
+    ones = xp.zeros((f2.c_out, *blocks), dtype=xp.float64)
+    whole = ones + above
+    r, s = f2.row_window
+    whole[r:s] += bias.reshape(s - r, *blocks)
+    return Kernel(weight.reshape((s - r) * form.block, columns, *form.extent), whole.reshape(-1))
+
+
+def _flat(index: Sequence[int], sizes: Sequence[int]) -> int:
+    place = 0
+    for i, size in zip(index, sizes, strict=True):
+        place = place * size + i
+    return place
 
 
 def _scale_outputs(form: Form, kernel: Kernel, scale: Kernel) -> Kernel:
-    """diag(scale) after a map; a transposed map keeps its output channels on axis 1, group by group."""
-    factor = scale.weight.reshape(-1)
-    n = len(form.extent)
-    if form.transposed:
-        per_group = form.c_out // form.groups
-        blocks = kernel.weight.reshape(form.groups, form.c_in // form.groups, per_group, -1)
-        weight = (blocks * factor.reshape(form.groups, 1, per_group, 1)).reshape(kernel.weight.shape)
-    else:
-        weight = kernel.weight * factor.reshape(-1, 1, *([1] * n))
-    return Kernel(weight, scale.bias + factor * kernel.bias)
+    """diag(scale) after a map."""
+    a, b = form.row_window
+    factor = scale.weight.reshape(-1, 1)
+    weight = (kernel.weight.reshape(b - a, -1) * factor[a:b]).reshape(kernel.weight.shape)
+    bias = kernel.bias.reshape(form.c_out, form.block) * factor + scale.bias.reshape(-1, 1)
+    return Kernel(weight, bias.reshape(-1))
 
 
 def _scale_inputs(form: Form, kernel: Kernel, scale: Kernel) -> Kernel:
     """A map after diag(scale)."""
-    factor, shift = scale.weight.reshape(-1), scale.bias
-    if form.transposed:
-        return Kernel(kernel.weight * factor.reshape(-1, 1, *([1] * len(form.extent))), kernel.bias)
-    groups, width = form.groups, form.c_in // form.groups
-    blocks = kernel.weight.reshape(groups, form.c_out // groups, width, -1)
+    (a, b), (c, d), groups = form.row_window, form.col_window, form.groups
+    factor, shift = scale.weight.reshape(-1)[c:d], scale.bias[c:d]
+    width = (d - c) // groups
+    blocks = kernel.weight.reshape(groups, (b - a) * form.block // groups, width, -1)
     weight = (blocks * factor.reshape(groups, 1, width, 1)).reshape(kernel.weight.shape)
-    bias = kernel.bias + (blocks.sum(-1) @ shift.reshape(groups, width, 1)).reshape(-1)
+    added = (blocks.sum(-1) @ shift.reshape(groups, width, 1)).reshape(-1)
+    bias = kernel.bias + 0.0 * kernel.bias
+    bias[a * form.block : b * form.block] += added
     return Kernel(weight, bias)
+
+
+def _pick(form: Form, index: tuple[int, ...], f1: Form, first: Kernel, xp: Any) -> Kernel:
+    """The rows ``index`` of a map, each placed among the columns of the group that it falls into."""
+    (a, b), (c, d), block = f1.row_window, f1.col_window, f1.block
+    (low, high), (left, right) = form.row_window, form.col_window
+    old, new = (d - c) // f1.groups, (right - left) // form.groups
+    source = first.weight.reshape(b - a, -1, *f1.extent)
+    source = source.reshape(b - a, block, old, *f1.extent)
+    weight = xp.zeros((high - low, block, new, *form.extent), dtype=xp.float64)
+    moves: dict[int, tuple[list[int], list[int]]] = {}
+    for o in range(low, high):
+        if a <= index[o] < b:
+            start = c + (index[o] - a) // ((b - a) // f1.groups) * old
+            shift = start - left - (o - low) // ((high - low) // form.groups) * new
+            to, origin = moves.setdefault(shift, ([], []))
+            to.append(o - low)
+            origin.append(index[o] - a)
+    for shift, (to, origin) in moves.items():
+        weight[to, :, shift : shift + old] = source[origin]
+    rows = [i for i in index if i >= 0]
+    bias = xp.zeros((form.c_out, block), dtype=xp.float64)
+    bias[[o for o, i in enumerate(index) if i >= 0]] = first.bias.reshape(f1.c_out, block)[rows]
+    return Kernel(weight.reshape((high - low) * block, new, *form.extent), bias.reshape(-1))
+
+
+def _scatter(form: Form, f2: Form, second: Kernel, index: tuple[int, ...], xp: Any) -> Kernel:
+    """A map of the channels ``index`` of another tensor, as a map of all of that."""
+    (a, b), (c, d), (left, right) = f2.row_window, f2.col_window, form.col_window
+    old, new = (d - c) // f2.groups, (right - left) // form.groups
+    rows = (b - a) * f2.block // f2.groups
+    weight = xp.zeros(((b - a) * f2.block, new, *f2.extent), dtype=xp.float64)
+    for group in range(f2.groups):
+        start = left + group * form.groups // f2.groups * new
+        here = slice(group * rows, (group + 1) * rows)
+        used = [(m, i - start) for m, i in enumerate(index[c + group * old : c + (group + 1) * old]) if i >= 0]
+        if len({i for _, i in used}) == len(used):
+            weight[here, [i for _, i in used]] = second.weight[here, [m for m, _ in used]]
+        else:  # a channel that is read twice
+            for m, i in used:
+                weight[here, i] += second.weight[here, m]
+    return Kernel(weight, second.bias)
+
+
+# -- sums --------------------------------------------------------------------------------------------------------------------
 
 
 def _sum(top: SumOf, kernels: Sequence[Kernel], xp: Any) -> Kernel:
     form = top.form
-    weight = xp.zeros((form.c_out, form.c_in // form.groups, *form.extent), dtype=xp.float64)
-    bias = xp.zeros((form.c_out,), dtype=xp.float64)
+    rows, columns = form.row_window[1] - form.row_window[0], (form.col_window[1] - form.col_window[0]) // form.groups
+    total = xp.zeros((1,), dtype=xp.float64)
+    weights: dict[tuple[int, ...], Array] = {}
+    bias: dict[tuple[int, ...], Array] = {}
     for (part, sign), kernel in zip(top.parts, kernels, strict=True):
-        place = tuple(
-            slice(big - small, big - small + e) for big, small, e in zip(form.begin, part.form.begin, part.form.extent, strict=True)
-        )
-        weight[(..., *place)] += sign * coarsen(kernel.weight, part.form.groups, form.groups, xp)
-        bias = bias + sign * kernel.bias
-    return Kernel(weight, bias)
+        inner = part.form
+        times = [n // p for n, p in zip(form.phases, inner.phases, strict=True)]
+        blocks = [n for pair in zip(times, inner.phases, strict=True) for n in pair]
+        split = tuple(blocks)
+        if split not in weights:
+            weights[split] = xp.zeros((rows, *blocks, columns, *form.extent), dtype=xp.float64)
+            bias[split] = xp.zeros((form.c_out, *blocks), dtype=xp.float64)
+        weight, here, there = _embedded(form, inner, kernel.weight, xp)
+        weight = weight.reshape(-1, *inner.phases, weight.shape[1], *inner.extent)
+        for step in itertools.product(*map(range, times)):
+            at = tuple(i for u in step for i in (u, slice(None)))
+            place = tuple(
+                slice(big.begin - small.begin + small.stride * u, big.begin - small.begin + small.stride * u + small.extent)
+                for big, small, u in zip(form.axes, inner.axes, step, strict=True)
+            )
+            weights[split][(here, *at, there, *place)] += sign * weight
+            bias[split][(slice(None), *at)] += sign * kernel.bias.reshape(form.c_out, *inner.phases)
+    weight = sum((w.reshape(rows * form.block, columns, *form.extent) for w in weights.values()), total)
+    return Kernel(weight, sum((b.reshape(-1) for b in bias.values()), total))
+
+
+def _embedded(form: Form, inner: Form, weight: Array, xp: Any) -> tuple[Array, slice, slice]:
+    """A summand's kernel with the groups of the sum, and the rows and columns of the sum's window where it lies."""
+    (a, b), (c, d) = inner.row_window, inner.col_window
+    row, column = a - form.row_window[0], c - form.col_window[0]
+    here = slice(row, row + b - a)
+    if (form.row_window, form.col_window) == ((a, b), (c, d)):
+        return coarsen(weight, inner.groups, form.groups, xp), here, slice(None)
+    if form.groups > 1:  # a tile of the diagonal, or nothing at all
+        return weight, here, slice(0, weight.shape[1])
+    dense = coarsen(weight, inner.groups, 1, xp)
+    return dense, here, slice(column, column + dense.shape[1])
 
 
 def coarsen(weight: Array, groups: int, fewer: int, xp: Any) -> Array:

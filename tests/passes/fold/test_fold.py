@@ -28,7 +28,7 @@ def error(proto: onnx.ModelProto, reference: onnx.ModelProto, feed: dict[str, np
     return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in zip(exact, found, strict=True))
 
 
-def x(net: Net, c: int = 4, size: int = 9) -> str:
+def x(net: Net, c: int = 4, size: int | str = 9) -> str:
     return net.input(1, c, size, size)
 
 
@@ -58,8 +58,8 @@ def acnet(net: Net) -> str:
     return net.op("Sum", a, b, c)
 
 
-def linear_block(net: Net, pad_first: bool = True, bias: bool = True, skip: bool = True) -> str:
-    i = x(net)
+def linear_block(net: Net, pad_first: bool = True, bias: bool = True, skip: bool = True, size: int | str = 9) -> str:
+    i = x(net, size=size)
     wide = net.conv(i, 32, 3, pad=1, bias=bias) if pad_first else net.conv(i, 32, 1, bias=bias)
     back = net.conv(wide, 4, 1) if pad_first else net.conv(wide, 4, 3, pad=1)
     return net.op("Add", back, i) if skip else back
@@ -113,6 +113,7 @@ FOLDED: dict[str, tuple[Build, list[str]]] = {
     "expand 3x3 then 1x1": (lambda n: n.conv(n.conv(x(n), 32, 3, pad=1), 4, 1), ["Conv"]),
     "1x1 with pad then valid 3x3": (lambda n: n.conv(n.conv(x(n), 32, 1, pad=1), 4, 3), ["Conv"]),
     "1x1 without bias then padded 3x3": (lambda n: n.conv(n.conv(x(n), 32, 1, bias=False), 4, 3, pad=1), ["Conv"]),
+    "1x1 with bias then padded 3x3, size known": (lambda n: linear_block(n, pad_first=False), ["Add", "Conv"]),
     "1x1 3x3 1x1": (lambda n: n.conv(n.conv(n.conv(x(n), 16, 1, pad=1), 16, 3), 4, 1), ["Conv"]),
     "conv plus its input": (lambda n: linear_block(n), ["Conv"]),
     "x + a * conv(x)": (lambda n: n.op("Add", i := x(n), n.op("Mul", n.conv(i, 4, pad=1), n.const(0.2))), ["Conv"]),
@@ -162,14 +163,15 @@ def inner_read_twice(net: Net) -> str:
 
 
 REFUSED: dict[str, tuple[Build, str]] = {
-    "1x1 with bias then padded 3x3": (lambda n: linear_block(n, pad_first=False, skip=False), "bias-under-padding"),
-    "bn then padded conv": (lambda n: n.conv(n.bn(x(n)), 6, pad=1), "bias-under-padding"),
+    "1x1 with bias then padded 3x3": (lambda n: linear_block(n, pad_first=False, skip=False, size="s"), "bias-under-padding"),
+    "bn then padded conv": (lambda n: n.conv(n.bn(x(n, size="s")), 6, pad=1), "bias-under-padding"),
+    "bn then padded conv, size known": (lambda n: n.conv(n.bn(x(n)), 6, pad=1), "border-map"),
     "3x3 valid then padded 1x1 is cut off": (lambda n: n.conv(n.conv(x(n), 32, 3, bias=False), 4, 1, pad=1), "border-continues"),
     "3x3 then 3x3 at equal width grows": (lambda n: n.conv(n.conv(x(n, size=32), 4, 3), 4, 3), "cost"),
     "depthwise then pointwise grows": (lambda n: n.conv(n.conv(x(n), 4, 3, group=4), 8, 1), "cost"),
     "an inner tensor is read elsewhere": (inner_read_twice, "extra-consumer"),
     "bias before a transposed convolution": (
-        lambda n: n.op("ConvTranspose", n.bn(x(n)), n.const(n.random(4, 6, 2, 2))), "bias-before-transposed",
+        lambda n: n.op("ConvTranspose", n.bn(x(n, size="s")), n.const(n.random(4, 6, 3, 3)), strides=[2, 2]), "bias-under-padding",
     ),
     "average pool that excludes its pad": (
         lambda n: n.op("AveragePool", n.conv(x(n), 4, 1), kernel_shape=[3, 3], pads=[1, 1, 1, 1]), "pool-excludes-pad",

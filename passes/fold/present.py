@@ -1,0 +1,41 @@
+"""What operators are as they stand: what they cost, and of which kind they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from graphopt.analysis import CostTable, ShapeTable
+from graphopt.model import Model
+from graphopt.ops.facts import elements
+from graphopt.passes.fold.recipes import KERNELS
+
+
+class Present(NamedTuple):
+    """Multiply-accumulates, cost in the terms of ``Recipe.cost``, parameters; how many are kernels, transposed convolutions, and
+    how many belong to a kernel of the runtime's.
+    """
+
+    macs: int = 0
+    cost: int = 0
+    params: int = 0
+    kernels: int = 0
+    transposed: int = 0
+    fused: int = 0
+
+
+def present(model: Model, shapes: ShapeTable, costs: CostTable, fused: frozenset[int]) -> list[Present]:
+    """Each node by itself."""
+    listed: list[Present] = []
+    for index, node in enumerate(model.graph.nodes):
+        cost = costs.of(node)
+        macs, params = (cost.macs or 0, cost.params) if cost is not None else (0, 0)
+        written = sum(elements(shapes.shape(t)) or 0 for t in node.outputs if t.name)
+        kernel, transposed = node.op in KERNELS, node.op == "ConvTranspose"
+        listed.append(Present(macs, macs + params + written, params, kernel, transposed, index in fused))
+    return listed
+
+
+def total(listed: Sequence[Present]) -> Present:
+    """All of them together."""
+    return Present(*(sum(column) for column in zip(*listed, strict=True)))
