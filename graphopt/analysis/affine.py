@@ -283,7 +283,7 @@ class _Walk:
             form = inner.map.form
             if form.pointwise and form.axis == axis and inner.count + len(moved.nodes) <= NODES:
                 whole = Relaid(replace(form, axis=place, axes=unit.axes), inner.map)
-                left = inner.open | inside | (beyond if inner.count else frozenset())
+                left = inner.open | inside | (beyond if inner.count else frozenset[int]())
                 count, moves = inner.count + len(moved.nodes), (*inner.moves, *moved.replay)
                 spans.append(Span(inner.root, top, whole, moved.nodes, count, left, inner if inner.count else None, moves))
         self.table.made[top.name] = Made(moved.nodes, (moved.base,))

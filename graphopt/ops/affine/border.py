@@ -44,7 +44,7 @@ def run(form: Form, kernel: Kernel, x: Array) -> Array:
 
 def _padded(form: Form, x: Array, blocks: list[int]) -> tuple[Array, list[int]]:
     """The input with all zeros that the map reads, and where tap 0 of block 0 lies in it."""
-    pads, starts = [(0, 0)], []
+    pads, starts = [(0, 0)], list[int]()
     for axis, size, count in zip(form.axes, x.shape[1:], blocks, strict=True):
         before = max(axis.begin, 0)
         last = axis.stride * (count - 1) - axis.begin + axis.extent - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -290,7 +290,7 @@ def _scales(node: gs.Node, facts: Facts) -> list[int] | None:
     listed: list[float] | None
     if node.op == "Upsample" and "scales" in node.attrs:
         value = node.attrs["scales"]
-        listed = [float(v) for v in value] if isinstance(value, list) else None
+        listed = [float(v) for v in np.asarray(value, np.float64)] if isinstance(value, list) else None
     elif given is not None and given.size:
         listed = [float(v) for v in given.reshape(-1)]
     elif has_input(node, 3) and len(before) == len(after):
@@ -330,10 +330,11 @@ def _repeats(node: gs.Node, facts: Facts, factor: int) -> bool:
         places = [(f + 0.5) / factor for f in range(factor)]
     else:
         return False
-    rounded = {
+    roundings: dict[str, Callable[[float], int]] = {
         "round_prefer_floor": lambda v: math.ceil(v - 0.5),
         "round_prefer_ceil": lambda v: math.floor(v + 0.5),
         "floor": math.floor,
         "ceil": math.ceil,
-    }.get(rounding)
+    }
+    rounded = roundings.get(rounding)
     return rounded is not None and all(rounded(v) == 0 for v in places)

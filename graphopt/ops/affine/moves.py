@@ -301,12 +301,12 @@ def _band(
     axis = short[0]
     if np.isnan(box).any():
         return None
-    return _side(axis, np.arange(low[axis], high[axis]), shape[axis], _squeezed(box))
+    return _side(axis, np.arange(int(low[axis]), int(high[axis])), shape[axis], _squeezed(box))
 
 
 def _side(axis: int, places: NDArray[Any], size: int, values: NDArray[Any]) -> tuple[int, int, int, NDArray[Any]] | None:
     count = places.size
-    whole = np.array_equal(places, np.arange(places[0], places[0] + count))
+    whole = np.array_equal(places, np.arange(int(places[0]), int(places[0]) + count))
     if not whole or count >= size or (places[0] != 0 and places[-1] != size - 1):
         return None
     return axis, int(places[0]), count, values
