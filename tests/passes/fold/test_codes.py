@@ -75,7 +75,8 @@ def training(net: Net) -> str:
 
 def any_rank(net: Net) -> str:
     net.inputs.append(onnx.helper.make_tensor_value_info("shape", onnx.TensorProto.INT64, ["rank"]))
-    return net.bn_of(net.op("Reshape", x(net), "shape"), 4)
+    open_rank = net.bn_of(net.op("Reshape", x(net), "shape"), 4)
+    return net.op("Reshape", open_rank, net.const(np.asarray([1, -1])))
 
 
 def split(net: Net) -> str:
