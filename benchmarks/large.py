@@ -154,14 +154,12 @@ class Figures:
 
 
 def measure(command: list[str], root: Path | None = None) -> Figures:
-    """Run a command with one thread and watch its process tree."""
+    """Run a command with one thread, from the checkout ``root``, and watch its process tree."""
     environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
     environment.pop("PYTHONPATH", None)
-    if root is not None:
-        environment["PYTHONPATH"] = str(root)
     with tempfile.TemporaryFile() as said:
         start = time.perf_counter()
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)  # noqa: S603 - our own command line
+        process = subprocess.Popen(command, env=environment, cwd=root, stdout=said, stderr=said)  # noqa: S603 - our own command line
         peaks, done = [0.0, 0.0], threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, peaks, done))
         watcher.start()

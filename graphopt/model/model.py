@@ -26,7 +26,7 @@ from graphopt.model.reader import load
 from graphopt.model.skeleton import Skeleton
 from graphopt.model.source import Source
 from graphopt.model.storage import Span
-from graphopt.model.weights import Weights, array_of
+from graphopt.model.weights import Weights, array_of, sample_of
 from graphopt.model.wire import MESSAGE_LIMIT
 from graphopt.model.writer import Writer
 
@@ -115,6 +115,10 @@ class Model:
         if producer is not None and producer.op == "Constant" and producer.domain in (None, "", "ai.onnx"):
             return _constant_of(producer)
         return None
+
+    def sample(self, constant: gs.Constant, count: int) -> bytes:
+        """The bytes of ``count`` elements or a few more of an initializer, evenly spaced: enough to tell most apart."""
+        return sample_of(constant._values, count)
 
     def producer(self, tensor: gs.Tensor) -> gs.Node | None:
         """The node that computes ``tensor``; None for inputs and initializers."""
