@@ -306,7 +306,7 @@ def _index(channels: int, moved: Sequence[Factor], axis: int, inner: Sequence[Fa
     if math.prod(sizes[: len(own)]) != channels or len(set(order)) != len(order):
         return None
     places = np.arange(math.prod(sizes)).reshape(sizes)
-    places = np.broadcast_to(places.reshape(*sizes, *([1] * len(copies))), (*sizes, *(int(f.size or 1) for f in copies)))
+    places = np.broadcast_to(places.reshape((*sizes, *([1] * len(copies)))), (*sizes, *(int(f.size or 1) for f in copies)))
     free = list(range(len(order), len(order) + len(copies)))
     axes = [free.pop(0) if f.axis == _REPEATED else order.index(f) for f in moved]
     return tuple(int(i) for i in places.transpose(axes).reshape(-1))
