@@ -25,10 +25,8 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if read is None or isinstance(read, Refused):
         return read
     weight, bias, sources = read
-    groups, n = attrs.int_(node, "group", 1), len(weight.shape) - 2
-    kernel = weight.shape[2:]
-    dilations = attrs.ints(node, "dilations", (1,) * n)
-    strides = attrs.ints(node, "strides", (1,) * n)
+    groups, kernel, dilations, strides = _geometry(node, weight)
+    n = len(kernel)
     if groups < 1 or weight.shape[0] % groups or len(dilations) != n or len(strides) != n:
         return Refused("attributes", "group, strides or dilations do not fit the weights")
     if not (positive(dilations) and positive(strides) and positive(kernel)):
@@ -54,6 +52,13 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     return Linear(0, (Leaf(form, build, sources, "conv"),))
 
 
+def _geometry(node: gs.Node, weight: Weight) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Groups, kernel extents, dilations and strides, unchecked."""
+    kernel = tuple(weight.shape[2:])
+    ones = (1,) * len(kernel)
+    return attrs.int_(node, "group", 1), kernel, attrs.ints(node, "dilations", ones), attrs.ints(node, "strides", ones)
+
+
 def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     """ConvTranspose with explicit pads.
 
@@ -64,10 +69,8 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if read is None or isinstance(read, Refused):
         return read
     weight, bias, sources = read
-    groups, n = attrs.int_(node, "group", 1), len(weight.shape) - 2
-    kernel = weight.shape[2:]
-    dilations = attrs.ints(node, "dilations", (1,) * n)
-    strides = attrs.ints(node, "strides", (1,) * n)
+    groups, kernel, dilations, strides = _geometry(node, weight)
+    n = len(kernel)
     extra = attrs.ints(node, "output_padding", (0,) * n)
     pads = attrs.ints(node, "pads", (0,) * (2 * n))
     if groups < 1 or weight.shape[0] % groups or {len(dilations), len(strides), len(extra), len(pads) / 2} != {n}:
