@@ -22,6 +22,7 @@ import onnx
 from onnx.shape_inference import infer_shapes
 
 from graphopt.guard.doing import doing
+from graphopt.model.domains import STANDARD
 
 LONGEST = 2**12
 """Elements of a vector that Concats make of shorter ones."""
@@ -34,7 +35,6 @@ _MOST_AXES = 2**15
 
 _AXES = frozenset({"axis", "axes", "batch_axis", "time_axis", "perm"})
 _COUNTS = frozenset({"batch_dims", "num_outputs", "num_scan_inputs"})
-_STANDARD = ("", "ai.onnx")
 
 
 def infer(proto: onnx.ModelProto, *, strict: bool = False, check_type: bool = False) -> onnx.ModelProto:
@@ -58,7 +58,7 @@ def infer(proto: onnx.ModelProto, *, strict: bool = False, check_type: bool = Fa
 
 def screened(node: onnx.NodeProto) -> str:
     """Why a node, or one in its subgraphs, must not come before native code; "" if it may."""
-    standard = node.domain in _STANDARD  # inference knows no other
+    standard = node.domain in STANDARD  # inference knows no other
     if node.op_type == "Split" and standard:
         declared = next((a.i for a in node.attribute if a.name == "num_outputs"), len(node.output))
         if declared != len(node.output):

@@ -17,11 +17,12 @@ from onnx.shape_inference import InferenceError
 from graphopt.analysis.inference import infer
 from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.model import Model
+from graphopt.model.domains import STANDARD
 from graphopt.ops.facts import Shape
 
 InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
 
-_STANDARD = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training")
+_INFERRED = STANDARD | {"ai.onnx.ml", "ai.onnx.preview.training"}
 _KEEP_BYTES = 4096
 
 
@@ -91,7 +92,7 @@ def _forget_declared(proto: onnx.ModelProto, fixed: dict[str, tuple[int, ...]]) 
         certain = [i for i in proto.graph.initializer if i.name not in listed]
         del proto.graph.initializer[:]
         proto.graph.initializer.extend(certain)
-    foreign = {name for node in proto.graph.node if node.domain not in _STANDARD for name in node.output}
+    foreign = {name for node in proto.graph.node if node.domain not in _INFERRED for name in node.output}
     kept = [v for v in proto.graph.value_info if v.name in foreign]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(kept)

@@ -15,12 +15,12 @@ from rich.table import Table
 
 from graphopt.analysis import Analyses
 from graphopt.analysis.channels import ChannelGraph, Channels, Group
-from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument
-from graphopt.cli.shapes import admitted, shape_option
+from graphopt.cli.common import debug_option, emit, format_option
+from graphopt.cli.shapes import takes_model
 from graphopt.cli.terminal import shortened, show, stdout_width
 from graphopt.errors import printable
-from graphopt.guard.limits import Limits
 from graphopt.model import Model
+from graphopt.pipeline import InputShapes
 from graphopt.report.text import si
 
 HUE_STEP = 0.618033988749895
@@ -29,24 +29,11 @@ soon."""
 
 
 @click.command(name="groups", short_help="Show which channels depend on each other.")
-@model_argument
-@shape_option
-@load_options
+@takes_model
 @format_option("text", "json", "dot")
-@limit_options
 @debug_option
-def command(
-    model: str,
-    shape: tuple[str, ...],
-    freeze_initializers: bool,
-    inline_functions: bool,
-    form: str,
-    memory_limit: int | None,
-    time_limit: float | None,
-) -> None:
+def command(loaded: Model, shapes: InputShapes, form: str) -> None:
     """Show which channels of MODEL depend on each other: they can be removed together only, or not at all."""
-    limits = Limits(memory_limit, time_limit)
-    loaded, shapes = admitted(model, shape, limits, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
     found = Analyses(loaded).get(Channels(inputs=shapes))
     if form == "json":
         emit(json.dumps({"schema": 1, "model": loaded.label, **found.to_json()}, indent=2))

@@ -10,12 +10,12 @@ from rich import box
 from rich.table import Table
 
 from graphopt.analysis import Analyses, Cost, Shapes
-from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument
-from graphopt.cli.shapes import admitted, shape_option
+from graphopt.cli.common import debug_option, emit, format_option
+from graphopt.cli.shapes import takes_model
 from graphopt.cli.terminal import shortened, show, stdout_width
 from graphopt.errors import printable
-from graphopt.guard.limits import Limits
 from graphopt.model import Model, node_key
+from graphopt.pipeline import InputShapes
 from graphopt.pipeline.figures import figures
 from graphopt.pipeline.record import Figures
 from graphopt.report.text import counted, si, size
@@ -26,24 +26,11 @@ BETWEEN = 3
 
 
 @click.command(name="inspect", short_help="Show what a model costs, layer by layer.")
-@model_argument
-@shape_option
-@load_options
+@takes_model
 @format_option("text", "json")
-@limit_options
 @debug_option
-def command(
-    model: str,
-    shape: tuple[str, ...],
-    freeze_initializers: bool,
-    inline_functions: bool,
-    form: str,
-    memory_limit: int | None,
-    time_limit: float | None,
-) -> None:
+def command(loaded: Model, shapes: InputShapes, form: str) -> None:
     """Show what MODEL costs, layer by layer: output shape, multiply-accumulates, parameters and share of the whole."""
-    limits = Limits(memory_limit, time_limit)
-    loaded, shapes = admitted(model, shape, limits, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
     total = figures(loaded, shapes)
     layers = _layers(loaded, shapes)
     if form == "json":

@@ -51,10 +51,10 @@ def supervised(arguments: Sequence[str]) -> int:
     _replace_signs()
     if isinstance(told, Diagnostic):
         return _fail(told, 2, False)
+    if told in (INTERRUPTED, -signal.SIGINT):
+        return _interrupted()
     if told >= 0:
         return told
-    if told == -signal.SIGINT:
-        return _interrupted()
     signal.signal(-told, signal.SIG_DFL)
     os.kill(os.getpid(), -told)
     return INTERRUPTED
@@ -130,7 +130,8 @@ def _fail(diagnostic: Diagnostic, code: int, debug: bool) -> int:
 
 
 def _interrupted() -> int:
-    click.echo("interrupted; nothing was written", err=True)
+    if watched() is None:  # else the parent says so, however the child ended
+        click.echo("interrupted; nothing was written", err=True)
     return INTERRUPTED
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from graphopt.cli.common import limit_options, load_options, model_argument
 from graphopt.errors import UsageError
 from graphopt.guard.doing import watched
 from graphopt.guard.limits import Limits
@@ -20,23 +22,34 @@ from graphopt.spec import near
 from graphopt.verify import isolated
 from graphopt.verify.contact import admit, begin, first_contact
 
-C = TypeVar("C", bound=Callable[..., Any])
-
 _SHAPE = re.compile(r"(?P<name>.+)=(?P<dims>[0-9]+(x[0-9]+)*)")
 
 
-def shape_option(command: C) -> C:
-    """The option, which may be given once for each input."""
+def takes_model(command: Callable[..., None]) -> Callable[..., None]:
+    """MODEL, ``--shape`` and the options of loading; ``command`` gets the model and its input shapes before its own options."""
+
+    @functools.wraps(command)
+    def call(
+        model: str,
+        shape: tuple[str, ...],
+        freeze_initializers: bool,
+        inline_functions: bool,
+        memory_limit: int | None,
+        time_limit: float | None,
+        **own: Any,
+    ) -> None:
+        limits = Limits(memory_limit, time_limit)
+        command(*_admitted(model, shape, limits, freeze_initializers, inline_functions), **own)
+
     help_text = "Shape of an input, NAME=1x3x224x224; open sizes are guessed otherwise."
-    return click.option("--shape", multiple=True, metavar="NAME=DIMS", help=help_text)(command)
+    shape_option = click.option("--shape", multiple=True, metavar="NAME=DIMS", help=help_text)
+    return model_argument(shape_option(load_options(limit_options(call))))
 
 
-def admitted(
-    path: str, given: tuple[str, ...], limits: Limits, *, freeze_initializers: bool = False, inline_functions: bool = False
-) -> tuple[Model, InputShapes]:
+def _admitted(path: str, given: tuple[str, ...], limits: Limits, freeze: bool, inline: bool) -> tuple[Model, InputShapes]:
     """Load a model and settle the shapes of its inputs. Raises ModelError GO042 for one that would take too much memory."""
     begin(path, limits)
-    model = Model.load(path, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
+    model = Model.load(path, freeze_initializers=freeze, inline_functions=inline)
     if watched() is None:
         # Where a size is open, the model is run to see what it takes.
         isolated.probe(model, limits, run=any(static(spec.shape) is None for spec in input_specs(model)))

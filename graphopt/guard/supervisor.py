@@ -78,12 +78,12 @@ def supervise() -> int | Diagnostic | None:
 
 @dataclass
 class _Waiting:
-    """The parent. ``interrupted`` is when it took its first signal (0: not yet), ``heard`` which one."""
+    """The parent."""
 
     page: Page
     child: int = 0
+    passed_on: int = 0
     interrupted: float = 0.0
-    heard: int = 0
     signals: list[int] = field(default_factory=list[int])
     before: dict[int, object] = field(default_factory=dict[int, object])
 
@@ -110,8 +110,8 @@ class _Waiting:
             return
         while self.signals:
             number = self.signals.pop()
+            self.passed_on = self.passed_on or number
             self.interrupted = self.interrupted or time.monotonic()
-            self.heard = self.heard or number
             with suppress(ProcessLookupError):
                 os.kill(self.child, number)
 
@@ -139,8 +139,8 @@ class _Waiting:
         number = os.WTERMSIG(status)
         if late is not None:
             return overdue(late, self.page.read())
-        if self.interrupted:
-            return -self.heard  # also where it took a SIGKILL to end it
+        if self.passed_on:
+            return -self.passed_on  # also where it did not heed that, and was killed
         if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             return -number
         return died(number, self.page.read(), self.page.memory)

@@ -14,6 +14,7 @@ import onnx
 from onnx import inliner
 
 from graphopt.errors import ModelError
+from graphopt.model.domains import STANDARD
 
 MOST_NODES = 1_000_000
 """Nodes that a model may have once its functions are expanded."""
@@ -92,4 +93,4 @@ def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[Key]:
 
 
 def _key(domain: str, name: str, overload: str) -> Key:
-    return ("" if domain == "ai.onnx" else domain, name, overload)
+    return ("" if domain in STANDARD else domain, name, overload)

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from graphopt.errors import ModelError
 from graphopt.model import files, links, saving
 from graphopt.model.copying import copy_graph
+from graphopt.model.domains import STANDARD
 from graphopt.model.ledger import Ledger
 from graphopt.model.order import sort_nodes, sweep
 from graphopt.model.reader import load
 from graphopt.model.skeleton import Skeleton
 from graphopt.model.source import Source
 from graphopt.model.storage import Span
-from graphopt.model.weights import Weights, array_of
+from graphopt.model.weights import Weights, array_of, sample_of
 from graphopt.model.wire import MESSAGE_LIMIT
 from graphopt.model.writer import Writer
 
@@ -84,7 +85,7 @@ class Model:
 
     def opset_of(self, domain: str) -> int | None:
         """The version of an operator set, None if the model does not import it. '' and 'ai.onnx' are the same."""
-        wanted = {"", "ai.onnx"} if domain in ("", "ai.onnx") else {domain}
+        wanted = STANDARD if domain in STANDARD else {domain}
         return next((o.version for o in self._ledger.shell.opset_import if o.domain in wanted), None)
 
     @property
@@ -112,9 +113,13 @@ class Model:
         if isinstance(tensor, gs.Constant):
             return array_of(tensor._values)
         producer = self.producer(tensor)
-        if producer is not None and producer.op == "Constant" and producer.domain in (None, "", "ai.onnx"):
+        if producer is not None and producer.op == "Constant" and producer.domain in STANDARD:
             return _constant_of(producer)
         return None
+
+    def sample(self, constant: gs.Constant, count: int) -> bytes:
+        """The bytes of ``count`` elements or a few more of an initializer, evenly spaced: enough to tell most apart."""
+        return sample_of(constant._values, count)
 
     def producer(self, tensor: gs.Tensor) -> gs.Node | None:
         """The node that computes ``tensor``; None for inputs and initializers."""
@@ -249,7 +254,7 @@ class Model:
     def set_opset(self, version: int) -> None:
         """Declare another version of the default operator set; the nodes must already be valid in it."""
         for entry in self._ledger.shell.opset_import:
-            if entry.domain in ("", "ai.onnx"):
+            if entry.domain in STANDARD:
                 entry.version = version
         self.graph.opset = version
         self.edited()

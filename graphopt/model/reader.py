@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 from graphopt.errors import ModelError
 from graphopt.model import links
 from graphopt.model.attributes import decode
+from graphopt.model.domains import STANDARD
 from graphopt.model.functions import check_functions, inline
 from graphopt.model.ledger import Files, GraphRecord, Ledger
 from graphopt.model.order import needed_by
@@ -25,9 +26,6 @@ from graphopt.model.protos import copy_except
 from graphopt.model.source import DEEPEST, Opened, open_source, open_whole, too_deep
 from graphopt.model.storage import DataFile
 from graphopt.model.weights import Origin, Weights, numpy_dtype
-
-STANDARD = ("", "ai.onnx")
-"""The names of the default operator set."""
 
 _PARTS = ("node", "input", "output", "value_info", "initializer", "sparse_initializer")
 """What a GraphProto is made of; the rest of it is the record's shell."""

@@ -14,6 +14,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import AttributeProto, TensorProto
 
+from graphopt.model.domains import STANDARD
 from graphopt.model.ledger import Ledger
 from graphopt.model.weights import Weights
 from graphopt.model.writer import Writer
@@ -45,7 +46,7 @@ class Skeleton(Writer):
 
     def attribute(self, node: gs.Node, name: str, value: Any, origin: AttributeProto | None, where: str) -> AttributeProto:
         """An attribute; the value of a Constant node may be replaced."""
-        constant = node.op == "Constant" and node.domain in (None, "", "ai.onnx") and name == "value"
+        constant = node.op == "Constant" and node.domain in STANDARD and name == "value"
         if constant and self._sparse and isinstance(value, gs.Constant) and value._values.nbytes > self._keep:
             return _hollow(value)
         return super().attribute(node, name, value, origin, where)

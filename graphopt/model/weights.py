@@ -28,6 +28,8 @@ from graphopt.model.tensors import check_dense, check_sparse, dense, raw_bytes, 
 Array = NDArray[Any]
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
+_SMALL = 1 << 16
+"""Bytes of tensors that are read whole where a sample is asked for."""
 
 
 def numpy_dtype(elem_type: int, where: str) -> np.dtype[Any]:
@@ -103,6 +105,15 @@ class Weights(LazyValues):
     def load(self) -> Array:
         """As ``array``, but a copy that may be edited: what graphsurgeon calls when a user reads ``Constant.values``."""
         return np.array(self.array())
+
+    def sample(self, count: int) -> bytes:
+        """The bytes of ``count`` elements or a few more, evenly spaced. Of a big tensor in a file no others are read."""
+        size, span = math.prod(self.shape), self.span
+        step = max(1, size // count)
+        if span is None or span.length != self.nbytes or self.nbytes <= _SMALL or sys.byteorder != "little":
+            return sample_of(self.array(), count)
+        item = self.dtype.itemsize
+        return b"".join(span.file.read(span.offset + at * item, item) for at in range(0, size, step))
 
     def stored(self) -> Span:
         """Where the bytes lie that are not in ``proto``. Raises ModelError GO010 if nobody said where."""
@@ -190,6 +201,14 @@ class Block:
     def chunks(self) -> Iterator[bytes | memoryview]:
         """All of it at once."""
         yield self.make()
+
+
+def sample_of(values: Array | LazyValues, count: int) -> bytes:
+    """The bytes of ``count`` elements or a few more of a constant, evenly spaced: equal constants give equal ones."""
+    if isinstance(values, Weights):
+        return values.sample(count)
+    flat = array_of(values).reshape(-1)
+    return np.ascontiguousarray(flat[:: max(1, flat.size // count)]).tobytes()
 
 
 def array_of(values: Array | LazyValues) -> Array:

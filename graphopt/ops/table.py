@@ -8,13 +8,12 @@ from importlib.metadata import entry_points
 import onnx_graphsurgeon as gs
 from onnx import defs
 
+from graphopt.model.domains import STANDARD
 from graphopt.ops import activation, conv, elementwise, linear, movement, norm, pool, qdq, reduction, shape
 from graphopt.ops.facts import Facts, has_input
 from graphopt.ops.row import Row
 
 FAMILIES = (conv, linear, elementwise, activation, norm, pool, movement, reduction, shape, qdq)
-
-_DEFAULT_DOMAINS = (None, "", "ai.onnx")
 
 
 @cache
@@ -33,7 +32,7 @@ def rows() -> dict[tuple[str, str], tuple[Row, ...]]:
 
 def lookup(node: gs.Node, facts: Facts) -> Row | None:
     """The row that holds for ``node``; None if the operator is opaque, or if the node lacks what every rule takes for granted."""
-    domain = "" if node.domain in _DEFAULT_DOMAINS else str(node.domain)
+    domain = "" if node.domain in STANDARD else str(node.domain)
     if domain == "" and not _is_whole(node, facts.opset):
         return None
     for row in rows().get((domain, node.op), ()):

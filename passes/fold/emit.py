@@ -26,7 +26,9 @@ Array = NDArray[Any]
 _GEMM_WITHOUT_BIAS = 11
 _SLICE_BY_INPUT = 10
 _CRD = 11
-"""Operator sets from which Gemm's bias may be left out, Slice takes its limits as inputs, and DepthToSpace has a mode."""
+_RESIZE_WITHOUT_REGION = 13
+"""Operator sets from which Gemm's bias may be left out, Slice takes its limits as inputs, DepthToSpace has a mode, and Resize's
+region of interest may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,9 @@ class _Writer:
     def _resize(self, source: gs.Tensor, output: gs.Tensor) -> gs.Tensor:
         scales = self._constant("scales", np.asarray([1, 1, *self.form.phases], np.float32))
         attrs = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return self._make("Resize", [source, gs.Variable(""), scales], output, attrs)
+        needs_region = self.model.opset < _RESIZE_WITHOUT_REGION
+        region = self._constant("region", np.zeros(0, np.float32)) if needs_region else gs.Variable("")
+        return self._make("Resize", [source, region, scales], output, attrs)
 
     def transpose(self) -> None:
         """ConvTranspose: the phases of the kernel side by side."""

@@ -27,6 +27,7 @@ import onnx_graphsurgeon as gs
 
 from graphopt.analysis import Analyses, Shapes
 from graphopt.model import Model, links, node_label
+from graphopt.model.domains import STANDARD
 
 LEAST = 7
 """Below this version broadcasting was another, and nothing can be said."""
@@ -76,7 +77,7 @@ class _Raise:
 
     def adapter(self, node: gs.Node) -> Adapter | None:
         """The adapter that this node needs, None if it is valid as it stands."""
-        if node.domain not in (None, "", "ai.onnx"):
+        if node.domain not in STANDARD:
             return None
         for since, ops, applies, adapter in ADAPTERS:
             if node.op in ops and self.old < since <= self.new and applies(self, node):
@@ -85,7 +86,7 @@ class _Raise:
 
     def obstacle(self, node: gs.Node) -> str | None:
         """Why this node cannot be raised; None if it can."""
-        if node.domain not in (None, "", "ai.onnx"):
+        if node.domain not in STANDARD:
             return None
         if self.adapter(node) is not None:
             if id(node) not in self.top:

@@ -11,7 +11,7 @@ Not merged are nodes that draw numbers, carry subgraphs or are not ONNX's own, a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, cast
 
 import numpy as np
@@ -34,7 +34,7 @@ def merge_constants(editor: Editor, min_bytes: int) -> list[Rewrite]:
             groups.setdefault((str(constant.dtype), tuple(constant.shape)), []).append(constant)
     rewrites: list[Rewrite] = []
     for alike in groups.values():
-        for same in _split(_split([alike], editor, _sample), editor, _digest):
+        for same in _split(_split([alike], lambda c: editor.model.sample(c, _SAMPLE)), lambda c: _digest(editor.constant(c))):
             for twin in same[1:]:
                 editor.redirect(twin, same[0])
                 rewrites.append(Rewrite(f"'{twin.name}'", f"merged with '{same[0].name}', which is equal"))
@@ -49,7 +49,7 @@ def _worthwhile(constant: gs.Constant, min_bytes: int) -> bool:
     return size <= 1 or (dtype.kind in "iub" and len(constant.shape) <= 1) or size * dtype.itemsize >= min_bytes
 
 
-def _split(groups: list[list[gs.Constant]], editor: Editor, key: Any) -> list[list[gs.Constant]]:
+def _split(groups: list[list[gs.Constant]], key: Callable[[gs.Constant], Hashable]) -> list[list[gs.Constant]]:
     """Each group parted by ``key``; groups of one are dropped unread."""
     parted: list[list[gs.Constant]] = []
     for group in groups:
@@ -57,17 +57,9 @@ def _split(groups: list[list[gs.Constant]], editor: Editor, key: Any) -> list[li
             continue
         parts: dict[Hashable, list[gs.Constant]] = {}
         for constant in group:
-            value = editor.constant(constant)
-            if value is not None:
-                parts.setdefault(key(value), []).append(constant)
+            parts.setdefault(key(constant), []).append(constant)
         parted.extend(part for part in parts.values() if len(part) > 1)
     return parted
-
-
-def _sample(value: Any) -> bytes:
-    flat = value.reshape(-1)
-    step = max(1, flat.size // _SAMPLE)
-    return bytes(np.ascontiguousarray(flat[::step]).tobytes())
 
 
 def _digest(value: Any) -> bytes:

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.model import Model
+from graphopt.model.domains import STANDARD
 from graphopt.ops.facts import Facts, Shape, static
 
 Array = NDArray[Any]
@@ -26,9 +27,6 @@ field by field; here both ends are set by hand."""
 
 _WIDE = 64
 """Inputs from which the places of a node's inputs are listed rather than searched."""
-
-STANDARD = (None, "", "ai.onnx")
-"""The spellings of the default operator domain."""
 
 
 class Editor:

@@ -30,7 +30,9 @@ def batch_norm(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if len(known) < 4:
         return NOT_CONSTANT
     scale, shift, mean, variance = (np.asarray(v, np.float64).reshape(-1) for v in known)
-    if shape is None or len(shape) < 2 or len({v.size for v in (scale, shift, mean, variance)}) != 1:
+    if shape is None:
+        return Refused("unknown-shape", "how many axes its input has is not known")
+    if len(shape) < 2 or len({v.size for v in (scale, shift, mean, variance)}) != 1:
         return None
     spread = variance + attrs.float_(node, "epsilon", 1e-5)
     if not np.all(spread > 0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -25,10 +25,8 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if read is None or isinstance(read, Refused):
         return read
     weight, bias, sources = read
-    groups, n = attrs.int_(node, "group", 1), len(weight.shape) - 2
-    kernel = weight.shape[2:]
-    dilations = attrs.ints(node, "dilations", (1,) * n)
-    strides = attrs.ints(node, "strides", (1,) * n)
+    groups, kernel, dilations, strides = _geometry(node, weight)
+    n = len(kernel)
     if groups < 1 or weight.shape[0] % groups or len(dilations) != n or len(strides) != n:
         return Refused("attributes", "group, strides or dilations do not fit the weights")
     if not (positive(dilations) and positive(strides) and positive(kernel)):
@@ -54,6 +52,13 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     return Linear(0, (Leaf(form, build, sources, "conv"),))
 
 
+def _geometry(node: gs.Node, weight: Weight) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Groups, kernel extents, dilations and strides, unchecked."""
+    kernel = tuple(weight.shape[2:])
+    ones = (1,) * len(kernel)
+    return attrs.int_(node, "group", 1), kernel, attrs.ints(node, "dilations", ones), attrs.ints(node, "strides", ones)
+
+
 def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     """ConvTranspose with explicit pads.
 
@@ -64,10 +69,8 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if read is None or isinstance(read, Refused):
         return read
     weight, bias, sources = read
-    groups, n = attrs.int_(node, "group", 1), len(weight.shape) - 2
-    kernel = weight.shape[2:]
-    dilations = attrs.ints(node, "dilations", (1,) * n)
-    strides = attrs.ints(node, "strides", (1,) * n)
+    groups, kernel, dilations, strides = _geometry(node, weight)
+    n = len(kernel)
     extra = attrs.ints(node, "output_padding", (0,) * n)
     pads = attrs.ints(node, "pads", (0,) * (2 * n))
     if groups < 1 or weight.shape[0] % groups or {len(dilations), len(strides), len(extra), len(pads) / 2} != {n}:
@@ -290,7 +293,7 @@ def _scales(node: gs.Node, facts: Facts) -> list[int] | None:
     listed: list[float] | None
     if node.op == "Upsample" and "scales" in node.attrs:
         value = node.attrs["scales"]
-        listed = [float(v) for v in cast("list[float]", value)] if isinstance(value, list) else None
+        listed = [float(v) for v in np.asarray(value, np.float64)] if isinstance(value, list) else None
     elif given is not None and given.size:
         listed = [float(v) for v in given.reshape(-1)]
     elif has_input(node, 3) and len(before) == len(after):
@@ -316,22 +319,6 @@ def _scales(node: gs.Node, facts: Facts) -> list[int] | None:
     return [int(v) for v in listed]
 
 
-def _round_down(place: float) -> int:
-    return math.ceil(place - 0.5)
-
-
-def _round_up(place: float) -> int:
-    return math.floor(place + 0.5)
-
-
-_ROUNDINGS: dict[str, Callable[[float], int]] = {
-    "round_prefer_floor": _round_down,
-    "round_prefer_ceil": _round_up,
-    "floor": math.floor,
-    "ceil": math.ceil,
-}
-
-
 def _repeats(node: gs.Node, facts: Facts, factor: int) -> bool:
     """Whether element n becomes just elements factor * n ... factor * n + factor - 1."""
     if factor == 1 or node.op == "Upsample" or facts.opset < 11:
@@ -346,5 +333,11 @@ def _repeats(node: gs.Node, facts: Facts, factor: int) -> bool:
         places = [(f + 0.5) / factor for f in range(factor)]
     else:
         return False
-    rounded = _ROUNDINGS.get(rounding)
+    roundings: dict[str, Callable[[float], int]] = {
+        "round_prefer_floor": lambda v: math.ceil(v - 0.5),
+        "round_prefer_ceil": lambda v: math.floor(v + 0.5),
+        "floor": math.floor,
+        "ceil": math.ceil,
+    }
+    rounded = roundings.get(rounding)
     return rounded is not None and all(rounded(v) == 0 for v in places)

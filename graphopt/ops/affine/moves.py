@@ -306,15 +306,13 @@ def _band(
     axis = short[0]
     if np.isnan(box).any():
         return None
-    places = np.arange(int(low[axis]), int(high[axis]))
-    return _side(axis, places, shape[axis], _squeezed(box))
+    return _side(axis, np.arange(int(low[axis]), int(high[axis])), shape[axis], _squeezed(box))
 
 
 def _side(axis: int, places: NDArray[Any], size: int, values: NDArray[Any]) -> tuple[int, int, int, NDArray[Any]] | None:
     count = places.size
-    first = int(places[0])
-    whole = bool((places == np.arange(first, first + count)).all())
-    if not whole or count >= size or (first != 0 and places[-1] != size - 1):
+    whole = np.array_equal(places, np.arange(int(places[0]), int(places[0]) + count))
+    if not whole or count >= size or (places[0] != 0 and places[-1] != size - 1):
         return None
     return axis, first, count, values
 

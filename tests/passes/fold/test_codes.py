@@ -73,6 +73,12 @@ def training(net: Net) -> str:
     return net.op("BatchNormalization", y, ones, shift, shift, ones, outputs=3, training_mode=1)
 
 
+def any_rank(net: Net) -> str:
+    net.inputs.append(onnx.helper.make_tensor_value_info("shape", onnx.TensorProto.INT64, ["rank"]))
+    open_rank = net.bn_of(net.op("Reshape", x(net), "shape"), 4)
+    return net.op("Reshape", open_rank, net.const(np.asarray([1, -1])))
+
+
 def split(net: Net) -> str:
     net.nodes.append(onnx.helper.make_node("Split", [net.conv(x(net), 8)], list("abcd"), name="split", axis=1))
     net.widths |= dict.fromkeys("abcd", 2)
@@ -136,6 +142,7 @@ case("resize-scale", resized("nearest", 1.5))
 case("scale-sign", behind("Relu", -2.0))
 case("sizes", lambda n: n.op("Add", n.conv(i := x(n, size=1), 4, 1), n.conv(i, 4, 3, pad=2)))
 case("strides", lambda n: n.op("Add", n.conv(i := x(n, size=1), 4, 1, strides=[2, 2]), n.conv(i, 4, 3, pad=1)))
+case("unknown-shape", any_rank)
 case("weights-not-constant", lambda n: n.bn_of(n.op("Conv", x(n), n.op("Relu", n.input(4, 4, 3, 3, name="w"))), 4))
 
 
