@@ -314,7 +314,7 @@ def _side(axis: int, places: NDArray[Any], size: int, values: NDArray[Any]) -> t
     whole = np.array_equal(places, np.arange(int(places[0]), int(places[0]) + count))
     if not whole or count >= size or (places[0] != 0 and places[-1] != size - 1):
         return None
-    return axis, first, count, values
+    return axis, int(places[0]), count, values
 
 
 def _squeezed(values: NDArray[Any]) -> NDArray[Any]:
