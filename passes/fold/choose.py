@@ -9,8 +9,9 @@ For a tensor t and a tensor R that dominates it within its region, f(t, R) is th
 
 A cost is the multiply-accumulates plus the elements written plus the weights read, at the shapes of a sample where the graph's are
 dynamic. No more operators and no more multiply-accumulates are written than there were; as many operators only where that is
-cheaper. The regions are visited from the outputs backwards, each tensor once. What a span costs as it is comes
-from the span that it extends, so the work for a node does not grow with the length of the spans that end there.
+cheaper; and no kernel whose weights are out of proportion to what it replaces. The regions are visited from the outputs backwards,
+each tensor once. What a span costs as it is comes from the span that it extends, so the work for a node does not grow with the
+length of the spans that end there.
 """
 
 from __future__ import annotations
@@ -226,13 +227,20 @@ class _Chooser:
 
     def _paying(self, span: Span, now: Present, best: Recipe) -> Choice | None:
         dearer = best.macs > now.macs * self.growth or best.cost > now.cost * self.growth
+        # A kernel over a whole image may take fewer multiply-accumulates than what it is made of, and a thousand times its weights.
+        heavy = best.params > self.growth * (_HEAVIER * now.params + now.cost - now.macs)
+        dearer = dearer or heavy
         if span.map.form.border:
             # What the files would grow by is never worth it: the constant has one element for each of the output.
             dearer = dearer or best.params > now.params
-        if not dearer and (best.operators < span.count or best.cost < now.cost):
+        # A bias of zeros that goes is no reason to write the same operators again.
+        less = best.macs + best.written < now.cost - now.params
+        if not dearer and (best.operators < span.count or less):
             return Choice(span, best, now.macs)
         if best.macs > now.macs:
             self._refuse(span, _dearer(best.macs, now.macs))
+        elif heavy:
+            self._refuse(span, Refused("cost", f"one operator would take {best.params:,} weights instead of {now.params:,}"))
         elif span.map.form.border:
             self._refuse(span, _BORDER)
         return None
@@ -278,6 +286,9 @@ class _Chooser:
             self.sizes[tensor.name] = static(self.shapes.shape(tensor))
         return self.sizes[tensor.name]
 
+
+_HEAVIER = 4
+"""How much larger than before the weights of an operator may be, beside what was written between operators."""
 
 _BORDER = Refused("border-map", "a bias lies before zero padding, and the constant that makes up for it at the border does not pay")
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from graphopt.analysis.affine import Span
 from graphopt.model import Model
-from graphopt.ops.affine import Axis, Form, Kernel, Refused, evaluate
+from graphopt.ops.affine import AffineMap, Axis, Form, Kernel, Refused, evaluate
 from graphopt.ops.affine.border import constant
-from graphopt.ops.affine.maps import coarsen
-from graphopt.passes.fold.recipes import Recipe, transposed
+from graphopt.ops.affine.maps import averaged, coarsen, rewindowed
+from graphopt.passes.fold.recipes import Recipe, Way, transposed
 
 Array = NDArray[Any]
 
@@ -42,14 +42,14 @@ class Values:
     border: Array | None = None
 
 
-def values_of(span: Span, elem_type: int, sizes: tuple[int, ...] | None) -> Values | Refused:
-    """The values of a span's map. ``sizes``: the spatial sizes of its root, where they are known."""
+def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | None) -> Values | Refused:
+    """The values of a span's map, to be written in ``way``. ``sizes``: the spatial sizes of its root, where they are known."""
     if not elem_type:
         return Refused("unknown-size", "its element type is not known")
     form = span.map.form
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     with np.errstate(all="ignore"):
-        kernel: Kernel = evaluate(span.map)
+        kernel = _behind_the_pool(span.map) if way == "pool" else evaluate(span.map)
         exact = [_whole(form, np.asarray(kernel.weight)), np.asarray(kernel.bias)]
         if form.border:
             exact[1] = constant(span.map, sizes or ())[None]
@@ -63,13 +63,24 @@ def values_of(span: Span, elem_type: int, sizes: tuple[int, ...] | None) -> Valu
     return Values(weight, bias if bias.any() else None)
 
 
+def _behind_the_pool(top: AffineMap) -> Kernel:
+    """The convolution that follows the pool: of each position by itself."""
+    rest = averaged(top)
+    if rest is not None:
+        kernel = evaluate(rest)
+        return Kernel(rewindowed(kernel.weight, rest.form, top.form, np), kernel.bias)
+    kernel = evaluate(top)
+    weight = np.asarray(kernel.weight)
+    return Kernel(weight.sum(axis=tuple(range(2, weight.ndim)), keepdims=True), kernel.bias)
+
+
 def _whole(form: Form, weight: Array) -> Array:
     """With all rows, those outside of the window zero."""
     if form.rows is None:
         return weight
     wide = coarsen(weight, form.groups, 1, np)
     (a, b), (c, d) = form.row_window, form.col_window
-    full = np.zeros((form.c_out * form.block, form.c_in, *form.extent))
+    full = np.zeros((form.c_out * form.block, form.c_in, *weight.shape[2:]))
     full[a * form.block : b * form.block, c:d] = wide
     return full
 
@@ -136,7 +147,7 @@ class _Writer:
             source = self._slice(source, *form.cols)
         if way == "pool":
             source = self._pool(source)
-            weight, axes = weight.sum(axis=tuple(range(2, weight.ndim)), keepdims=True), (Axis(),) * len(axes)
+            axes = (Axis(),) * len(axes)
         if way == "repeat":
             weight = weight.reshape(form.c_out, form.block, *weight.shape[1:])[:, 0]
             bias = None if bias is None else bias.reshape(form.c_out, form.block)[:, 0]

@@ -99,7 +99,7 @@ class _Folding:
             span = choice.span
             last = self.model.graph.nodes[positions[span.top.name]]
             sizes = static((shapes.shape(span.root) or (None, None))[2:])
-            values = values_of(span, shapes.dtype(span.top), sizes)
+            values = values_of(span, choice.recipe.way, shapes.dtype(span.top), sizes)
             if isinstance(values, Refused):
                 self.obstacles.append(Obstacle(node_label(last), values))
                 continue

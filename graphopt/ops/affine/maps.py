@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,6 +166,39 @@ def evaluate(top: AffineMap, xp: Any = np, memo: dict[int, Kernel] | None = None
     return known
 
 
+def averaged(top: AffineMap) -> AffineMap | None:
+    """What remains of a ``uniform`` map behind the mean over its window: a map of each position by itself, that is, a matrix.
+    So the mean of a whole image is never multiplied into a matrix tap by tap. None where the map is not such a product.
+    """
+    if not top.form.uniform or top.form.pointwise:
+        return top if top.form.pointwise else None
+    match top:
+        case Leaf():
+            return identity_of(top.form.rank, top.form.axis, top.form.c_in)
+        case Compose():
+            second, first = averaged(top.second), averaged(top.first)
+            made = None if second is None or first is None else composed(second, first, (None,) * len(top.form.axes))
+            return None if isinstance(made, Refused) else made
+        case Unbiased():
+            inner = averaged(top.inner)
+            return None if inner is None else Unbiased(replace(inner.form, biased=False, uneven=False), inner)
+        case _:
+            return None
+
+
+def rewindowed(weight: Array, form: Form, wanted: Form, xp: Any) -> Array:
+    """The kernel of a map of each position by itself with the window and the groups of another form of that map."""
+    if (form.row_window, form.col_window, form.groups) == (wanted.row_window, wanted.col_window, wanted.groups):
+        return weight
+    (a, b), (c, d), groups = wanted.row_window, wanted.col_window, wanted.groups
+    full = xp.zeros((form.c_out, form.c_in), dtype=xp.float64)
+    rows, cols = slice(*form.row_window), slice(*form.col_window)
+    full[rows, cols] = coarsen(weight, form.groups, 1, xp).reshape(rows.stop - rows.start, cols.stop - cols.start)
+    height, width = (b - a) // groups, (d - c) // groups
+    cut = full[a:b, c:d].reshape(groups, height, groups, width)
+    return xp.stack([cut[g, :, g] for g in range(groups)]).reshape(b - a, width, *((1,) * len(wanted.axes)))
+
+
 def unbiased(whole: AffineMap, unit: float) -> AffineMap | None:
     """``whole`` without its bias, if that is nothing but the rounding of the numbers that it comes from: at most ``_ULPS`` units in
     the last place (``unit``) of the sum of the terms' magnitudes. Training code that pads with the bias writes x - b, padding, + b.
@@ -173,8 +206,8 @@ def unbiased(whole: AffineMap, unit: float) -> AffineMap | None:
     form = whole.form
     if form.border or not form.biased:
         return None
-    rest = np.abs(np.asarray(evaluate(whole).bias)).max(initial=0.0)
-    terms = np.abs(np.asarray(evaluate(_absolute(whole, {})).bias)).max(initial=0.0)
+    rest = np.abs(np.asarray(_bias(whole, np, {}, {}))).max(initial=0.0)
+    terms = np.abs(np.asarray(_bias(_absolute(whole, {}), np, {}, {}))).max(initial=0.0)
     return Unbiased(replace(form, biased=False, uneven=False), whole) if rest <= _ULPS * unit * terms else None
 
 
@@ -231,28 +264,76 @@ def _multiply(form: Form, f2: Form, second: Kernel, f1: Form, first: Kernel, xp:
     low, high = max(a, c), max(min(b, d), max(a, c))
     inner = k2 if groups > 1 else k2[:, :, low - c : high - c]
     k1 = k1 if groups > 1 else k1[:, low - a : high - a]
-    b1 = first.bias.reshape(f1.c_out, f1.block)[c:d].reshape(groups, width, f1.block)
-    steps = [a1.phase // math.gcd(a1.phase, a2.stride) for a1, a2 in zip(f1.axes, f2.axes, strict=True)]
-    blocks = [n for pair in zip(steps, f2.phases, strict=True) for n in pair]
+    steps, blocks = _steps(f2, f1)
     weight = xp.zeros((groups, rows, *blocks, columns, *form.extent), dtype=xp.float64)
-    bias = xp.zeros((groups, rows, *blocks), dtype=xp.float64)
     for step in itertools.product(*map(range, steps)):
-        for tap in itertools.product(*(range(0, x.extent, x.grid or 1) for x in f2.axes)):
+        for tap in _taps(f2):
             found = [places(x2, x1, u, t) for x2, x1, u, t in zip(f2.axes, f1.axes, step, tap, strict=True)]
             phase = _flat([f for _, f in found], f1.phases)
             at = (slice(None), slice(None), *(i for u in step for i in (u, slice(None))))
             place = tuple(slice(q * x.stride, q * x.stride + x.extent) for (q, _), x in zip(found, f1.axes, strict=True))
             part = inner[(..., *tap)] @ k1[:, :, phase]
             weight[(*at, slice(None), *place)] += part.reshape(groups, rows, *f2.phases, columns, *f1.extent)
-            if f1.biased:
-                shift = k2[(..., *tap)] @ b1[:, :, phase].reshape(groups, width, 1)
-                bias[at] += shift.reshape(groups, rows, *f2.phases)
-    above = second.bias.reshape(f2.c_out, *(n for p in f2.phases for n in (1, p)))
-    ones = xp.zeros((f2.c_out, *blocks), dtype=xp.float64)
-    whole = ones + above
     r, s = f2.row_window
-    whole[r:s] += bias.reshape(s - r, *blocks)
-    return Kernel(weight.reshape((s - r) * form.block, columns, *form.extent), whole.reshape(-1))
+    bias = _shift(f2, second, f1, first.bias if f1.biased else None, xp)
+    return Kernel(weight.reshape((s - r) * form.block, columns, *form.extent), bias)
+
+
+def _steps(f2: Form, f1: Form) -> tuple[list[int], list[int]]:
+    """Over how many outputs of the second map the phases of the first one repeat, and the phases of the product, axis by axis."""
+    steps = [a1.phase // math.gcd(a1.phase, a2.stride) for a1, a2 in zip(f1.axes, f2.axes, strict=True)]
+    return steps, [n for pair in zip(steps, f2.phases, strict=True) for n in pair]
+
+
+def _taps(form: Form) -> Iterator[tuple[int, ...]]:
+    return itertools.product(*(range(0, x.extent, x.grid or 1) for x in form.axes))
+
+
+def _shift(f2: Form, second: Kernel, f1: Form, bias: Array | None, xp: Any) -> Array:
+    """The bias of the general product: the second map's own, and its matrix, over all taps, times the first one's."""
+    steps, blocks = _steps(f2, f1)
+    whole = xp.zeros((f2.c_out, *blocks), dtype=xp.float64) + second.bias.reshape(f2.c_out, *(n for p in f2.phases for n in (1, p)))
+    if bias is not None:
+        (a, b), (c, d), groups = f2.row_window, f2.col_window, f2.groups
+        k2 = second.weight.reshape(groups, (b - a) // groups * f2.block, (d - c) // groups, *f2.extent)
+        b1 = bias.reshape(f1.c_out, f1.block)[c:d].reshape(groups, (d - c) // groups, f1.block)
+        for step in itertools.product(*map(range, steps)):
+            at = (slice(a, b), *(i for u in step for i in (u, slice(None))))
+            for tap in _taps(f2):
+                found = [places(x2, x1, u, t)[1] for x2, x1, u, t in zip(f2.axes, f1.axes, step, tap, strict=True)]
+                part = k2[(..., *tap)] @ b1[:, :, _flat(found, f1.phases)].reshape(groups, -1, 1)
+                whole[at] += part.reshape(b - a, *f2.phases)
+    return whole.reshape(-1)
+
+
+def _bias(top: AffineMap, xp: Any, memo: dict[int, Kernel], known: dict[int, Array]) -> Array:
+    """The bias of a map by itself: no kernels are multiplied for it."""
+    found = known.get(id(top))
+    if found is None:
+        form = top.form
+        match top:
+            case Compose() if form.biased and not form.select:
+                found = _bias_of_product(top, xp, memo, known)
+            case SumOf() if form.biased:
+                found = _sum_of_biases(top, [_bias(part, xp, memo, known) for part, _ in top.parts], xp)
+            case Relaid() if form.biased:
+                found = _bias(top.inner, xp, memo, known)
+            case _:
+                found = evaluate(top, xp, memo).bias if form.biased else xp.zeros((form.c_out * form.block,), dtype=xp.float64)
+        known[id(top)] = found
+    return found
+
+
+def _bias_of_product(top: Compose, xp: Any, memo: dict[int, Kernel], known: dict[int, Array]) -> Array:
+    f2, f1 = top.second.form, top.first.form
+    first = _bias(top.first, xp, memo, known) if f1.biased else None
+    if f2.select is not None:
+        index = xp.asarray(np.asarray(f2.select))
+        rows = xp.zeros((f1.c_out * f1.block,), dtype=xp.float64) if first is None else first
+        return (rows.reshape(f1.c_out, f1.block)[index] * (index >= 0).reshape(-1, 1)).reshape(-1)
+    if isinstance(top.second, Leaf) and f2.uniform and f1.block == 1:  # the mean of a constant
+        return _bias(top.first, xp, memo, known)
+    return _shift(f2, evaluate(top.second, xp, memo), f1, first, xp)
 
 
 def _flat(index: Sequence[int], sizes: Sequence[int]) -> int:
@@ -334,7 +415,6 @@ def _sum(top: SumOf, kernels: Sequence[Kernel], xp: Any) -> Kernel:
     rows, columns = form.row_window[1] - form.row_window[0], (form.col_window[1] - form.col_window[0]) // form.groups
     total = xp.zeros((1,), dtype=xp.float64)
     weights: dict[tuple[int, ...], Array] = {}
-    bias: dict[tuple[int, ...], Array] = {}
     for (part, sign), kernel in zip(top.parts, kernels, strict=True):
         inner = part.form
         times = [n // p for n, p in zip(form.phases, inner.phases, strict=True)]
@@ -342,7 +422,6 @@ def _sum(top: SumOf, kernels: Sequence[Kernel], xp: Any) -> Kernel:
         split = tuple(blocks)
         if split not in weights:
             weights[split] = xp.zeros((rows, *blocks, columns, *form.extent), dtype=xp.float64)
-            bias[split] = xp.zeros((form.c_out, *blocks), dtype=xp.float64)
         weight, here, there = _embedded(form, inner, kernel.weight, xp)
         weight = weight.reshape(-1, *inner.phases, weight.shape[1], *inner.extent)
         for step in itertools.product(*map(range, times)):
@@ -352,9 +431,20 @@ def _sum(top: SumOf, kernels: Sequence[Kernel], xp: Any) -> Kernel:
                 for big, small, u in zip(form.axes, inner.axes, step, strict=True)
             )
             weights[split][(here, *at, there, *place)] += sign * weight
-            bias[split][(slice(None), *at)] += sign * kernel.bias.reshape(form.c_out, *inner.phases)
     weight = sum((w.reshape(rows * form.block, columns, *form.extent) for w in weights.values()), total)
-    return Kernel(weight, sum((b.reshape(-1) for b in bias.values()), total))
+    return Kernel(weight, _sum_of_biases(top, [k.bias for k in kernels], xp))
+
+
+def _sum_of_biases(top: SumOf, biases: Sequence[Array], xp: Any) -> Array:
+    form = top.form
+    total = xp.zeros((form.c_out * form.block,), dtype=xp.float64)
+    for (part, sign), bias in zip(top.parts, biases, strict=True):
+        inner = part.form
+        times = [n // p for n, p in zip(form.phases, inner.phases, strict=True)]
+        spread = xp.zeros((form.c_out, *(n for pair in zip(times, inner.phases, strict=True) for n in pair)), dtype=xp.float64)
+        spread = spread + bias.reshape(form.c_out, *(n for p in inner.phases for n in (1, p)))
+        total = total + sign * spread.reshape(-1)
+    return total
 
 
 def _embedded(form: Form, inner: Form, weight: Array, xp: Any) -> tuple[Array, slice, slice]:
