@@ -32,17 +32,25 @@ class ShapeTable:
     def __init__(self, model: Model, inferred: dict[str, onnx.TypeProto]) -> None:
         self._model = model
         self._types = inferred
+        self._shapes: dict[str, Shape | None] = {}
+        self._opset = model.opset
 
     @property
     def opset(self) -> int:
         """Version of the default operator set."""
-        return self._model.opset
+        return self._opset
 
     def shape(self, tensor: gs.Tensor) -> Shape | None:
         """Dimensions of ``tensor``; see ``Facts.shape``."""
         if isinstance(tensor, gs.Constant):
             return tuple(tensor._values.shape)
-        kind = self._types.get(tensor.name)
+        name = tensor.name
+        if name not in self._shapes:  # rules ask for the same ones again and again
+            self._shapes[name] = self._inferred(name)
+        return self._shapes[name]
+
+    def _inferred(self, name: str) -> Shape | None:
+        kind = self._types.get(name)
         if kind is None or kind.WhichOneof("value") != "tensor_type" or not kind.tensor_type.HasField("shape"):
             return None
         return tuple(_dimension(d) for d in kind.tensor_type.shape.dim)
