@@ -22,8 +22,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from graphopt.analysis.manager import Analyses, Analysis
@@ -47,6 +45,7 @@ from graphopt.ops.affine import (
 from graphopt.ops.affine import views as axes
 from graphopt.ops.affine.form import interior
 from graphopt.ops.affine.maps import composed, select, summed, unbiased
+from graphopt.ops.affine.terms import FLOATS, unit_of
 from graphopt.ops.affine.views import View
 
 _AXES_ONLY = frozenset({"Transpose", "Flatten", "Squeeze", "Unsqueeze"})
@@ -235,10 +234,9 @@ class _Walk:
         sizes = self._sizes(root, whole.form)
         found = composed(step, whole, sizes, self.approximate)
         kind = self.facts.dtype(top)
-        if not step.form.padded or not whole.form.biased or not kind:
+        if not step.form.padded or not whole.form.biased or kind not in FLOATS:
             return found
-        unit = 2.0**-7 if kind == onnx.TensorProto.BFLOAT16 else float(np.finfo(onnx.helper.tensor_dtype_to_np_dtype(kind)).eps)
-        settled = unbiased(whole, unit)
+        settled = unbiased(whole, unit_of(kind))
         return found if settled is None else composed(step, settled, sizes, self.approximate)
 
     # -- other axes --------------------------------------------------------------------------------------------------------

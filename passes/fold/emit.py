@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from graphopt.analysis.affine import Span
 from graphopt.model import Model
 from graphopt.ops.affine import AffineMap, Axis, Form, Kernel, Refused, evaluate
-from graphopt.ops.affine.border import constant
+from graphopt.ops.affine.border import constant, even
 from graphopt.ops.affine.maps import averaged, coarsen, rewindowed
+from graphopt.ops.affine.terms import unit_of
 from graphopt.passes.fold.recipes import Recipe, Way, transposed
 
 Array = NDArray[Any]
@@ -34,7 +35,7 @@ region of interest may be left out."""
 @dataclass(frozen=True, slots=True)
 class Values:
     """Weight and bias (None if all zero) of a map in the type of its tensors: [C_out * block, C_in or its window, extent...]. Where
-    the constant differs along the border it is ``border`` [1, C_out, sizes...], and there is no bias.
+    the constant differs along the border, by more than rounding, it is ``border`` [1, C_out, sizes...], and there is no bias.
     """
 
     weight: Array
@@ -51,14 +52,17 @@ def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | Non
     with np.errstate(all="ignore"):
         kernel = _behind_the_pool(span.map) if way == "pool" else evaluate(span.map)
         exact = [_whole(form, np.asarray(kernel.weight)), np.asarray(kernel.bias)]
-        if form.border:
+        level = even(span.map, sizes or (), unit_of(elem_type)) if form.border else None
+        if level is not None:
+            exact[1] = np.repeat(level, form.block)
+        elif form.border:
             exact[1] = constant(span.map, sizes or ())[None]
         weight, bias = (a.astype(dtype) for a in exact)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         if all(np.isfinite(a).all() for a in exact):
             return Refused("overflow", f"its weights do not fit into {dtype.name}")
         return Refused("non-finite-weights", "its weights hold NaN or infinity")
-    if form.border:
+    if form.border and level is None:
         return Values(weight, None, bias)
     return Values(weight, bias if bias.any() else None)
 

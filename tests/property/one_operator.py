@@ -53,7 +53,7 @@ class Missed:
 
 @dataclass(frozen=True)
 class Fewest:
-    """How few operators a region could be, and the multiply-accumulates of them (of one sample: zeros by channel left out)."""
+    """How few operators a region could be, and the multiply-accumulates of them (of one sample, in as many groups as can be)."""
 
     operators: int
     macs: int
@@ -200,6 +200,17 @@ class _Reach:
     weights: int
 
 
+def _pairs(joined: NDArray[np.bool_]) -> int:
+    """Pairs of channels that a convolution works on: what it does not read it reads as zeros, but for whole groups."""
+    c_in, c_out = joined.shape
+    for groups in range(math.gcd(c_in, c_out), 0, -1):
+        if c_in % groups == c_out % groups == 0:
+            blocks = joined.reshape(groups, c_in // groups, groups, c_out // groups).any(axis=(1, 3))
+            if not (blocks & ~np.eye(groups, dtype=bool)).any():
+                return c_in * c_out // groups
+    return c_in * c_out
+
+
 class _TooLargeError(ValueError):
     """A Jacobian that is not worth its memory."""
 
@@ -277,8 +288,8 @@ class _Probe:
         taps = np.argwhere(there.any(axis=(0, -1)))
         if not len(taps):
             return _Reach(np.zeros(len(shift), int), np.zeros(len(shift), int), 0)
-        pairs = there.any(axis=tuple(range(1, there.ndim - 1))).sum()
-        return _Reach(taps.min(axis=0) - shift, taps.max(axis=0) - shift, int(pairs) * len(taps))
+        pairs = _pairs(there.any(axis=tuple(range(1, there.ndim - 1))))
+        return _Reach(taps.min(axis=0) - shift, taps.max(axis=0) - shift, pairs * len(taps))
 
     def _placeable(self, low: Array, high: Array, up: Sequence[int], down: Sequence[int]) -> bool:
         """Whether pads of zero or more put a kernel with taps from ``low`` to ``high`` where it belongs."""

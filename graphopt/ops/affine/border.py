@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.ops.affine.form import Form
-from graphopt.ops.affine.maps import AffineMap, Compose, Kernel, Leaf, Relaid, SumOf, Unbiased, evaluate
+from graphopt.ops.affine.maps import ULPS, AffineMap, Compose, Kernel, Leaf, Relaid, SumOf, Unbiased, evaluate, magnitudes
 
 Array = NDArray[Any]
 
@@ -65,6 +65,17 @@ def _interleaved(form: Form, out: Array, sizes: tuple[int, ...]) -> Array:
 def constant(top: AffineMap, sizes: tuple[int, ...]) -> Array:
     """What a map makes of zeros of ``sizes``: [C_out, sizes...]."""
     return _constant(top, sizes, {}, {})
+
+
+def even(top: AffineMap, sizes: tuple[int, ...], unit: float) -> Array | None:
+    """The constant [C_out] of a map if it is the same all over but for rounding; ``unit`` is that of the numbers that it comes
+    from. A border that was written with a bias is such a one, and one that is cut off again.
+    """
+    values = constant(top, sizes)
+    values = values.reshape(len(values), -1)
+    terms = constant(magnitudes(top, {}), sizes).reshape(len(values), -1)
+    same = np.ptp(values, axis=1) <= ULPS * unit * terms.max(axis=1)
+    return (values.max(axis=1) + values.min(axis=1)) / 2 if values.size and same.all() else None
 
 
 def _constant(top: AffineMap, sizes: tuple[int, ...], kernels: dict[int, Kernel], memo: dict[int, Array]) -> Array:

@@ -21,7 +21,8 @@ import numpy as np
 from graphopt.ops.affine.axis import places
 from graphopt.ops.affine.form import Form, Refused, Sizes, add, compose, pointwise, selection
 
-_ULPS = 16.0
+ULPS = 16.0
+"""Units in the last place, of the sum of the magnitudes of what a number is the sum of, below which it counts as rounding."""
 
 Array = Any
 """An array of the namespace: numpy.ndarray, torch.Tensor."""
@@ -200,37 +201,37 @@ def rewindowed(weight: Array, form: Form, wanted: Form, xp: Any) -> Array:
 
 
 def unbiased(whole: AffineMap, unit: float) -> AffineMap | None:
-    """``whole`` without its bias, if that is nothing but the rounding of the numbers that it comes from: at most ``_ULPS`` units in
+    """``whole`` without its bias, if that is nothing but the rounding of the numbers that it comes from: at most ``ULPS`` units in
     the last place (``unit``) of the sum of the terms' magnitudes. Training code that pads with the bias writes x - b, padding, + b.
     """
     form = whole.form
     if form.border or not form.biased:
         return None
     rest = np.abs(np.asarray(_bias(whole, np, {}, {}))).max(initial=0.0)
-    terms = np.abs(np.asarray(_bias(_absolute(whole, {}), np, {}, {}))).max(initial=0.0)
-    return Unbiased(replace(form, biased=False, uneven=False), whole) if rest <= _ULPS * unit * terms else None
+    terms = np.abs(np.asarray(_bias(magnitudes(whole, {}), np, {}, {}))).max(initial=0.0)
+    return Unbiased(replace(form, biased=False, uneven=False), whole) if rest <= ULPS * unit * terms else None
 
 
-def _absolute(top: AffineMap, memo: dict[int, AffineMap]) -> AffineMap:
+def magnitudes(top: AffineMap, memo: dict[int, AffineMap]) -> AffineMap:
     """The map with all numbers replaced by their magnitudes."""
     known = memo.get(id(top))
     if known is None:
         match top:
             case Leaf():
-                known = Leaf(top.form, lambda xp: _magnitudes(top.build(xp), xp))
+                known = Leaf(top.form, lambda xp: _magnitude(top.build(xp), xp))
             case Compose():
-                known = Compose(top.form, _absolute(top.second, memo), _absolute(top.first, memo))
+                known = Compose(top.form, magnitudes(top.second, memo), magnitudes(top.first, memo))
             case SumOf():
-                known = SumOf(top.form, tuple((_absolute(p, memo), abs(factor)) for p, factor in top.parts))
+                known = SumOf(top.form, tuple((magnitudes(p, memo), abs(factor)) for p, factor in top.parts))
             case Unbiased():
-                known = Unbiased(top.form, _absolute(top.inner, memo))
+                known = Unbiased(top.form, magnitudes(top.inner, memo))
             case Relaid():
-                known = Relaid(top.form, _absolute(top.inner, memo))
+                known = Relaid(top.form, magnitudes(top.inner, memo))
         memo[id(top)] = known
     return known
 
 
-def _magnitudes(kernel: Kernel, xp: Any) -> Kernel:
+def _magnitude(kernel: Kernel, xp: Any) -> Kernel:
     return Kernel(xp.abs(kernel.weight), xp.abs(kernel.bias))
 
 

@@ -117,6 +117,19 @@ def test_padding_with_another_value_is_not() -> None:
     assert "bias-under-padding" in {r.code for r in outcome.refusals}
 
 
+@pytest.mark.parametrize(("cut", "left"), [(1, ["Conv"]), (0, ["Add", "Conv"])])
+def test_a_border_that_is_cut_off_again_is_no_border(cut: int, left: list[str]) -> None:
+    """Behind a bias and zero padding the constant differs along the border; without its outermost elements it is a bias."""
+    net = Net()
+    y = net.conv(net.conv(x(net), 32, 1), 4, 3, pad=1)
+    net.widths[y] = 4
+    proto = net.model(net.op("Slice", y, ints(net, cut, cut), ints(net, 9 - cut, 9 - cut), ints(net, 2, 3)))
+    folded, _ = fold(proto)
+    feed = feed_for(proto)
+    assert ops_of(folded) == left
+    assert error(folded, proto, feed) <= 2 * error(proto, proto, feed) + 1e-6
+
+
 @pytest.mark.parametrize("read", [False, True])
 def test_outputs_of_a_batch_norm_that_nobody_reads_do_not_matter(read: bool) -> None:
     """Before opset 14 training code left the running statistics behind as outputs."""
