@@ -17,7 +17,7 @@ from graphopt.ops.affine import AffineMap, Refused, formula, leaves, sources
 from graphopt.ops.facts import static
 from graphopt.passes.fold.choose import Choice, Rules, choose
 from graphopt.passes.fold.emit import Values, replace, values_of
-from graphopt.passes.fold.recipes import KERNELS
+from graphopt.passes.fold.price import KERNELS
 from graphopt.passes.fold.through import through_activations
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import JSON, Context, Kind, Outcome, Pass, Refusal, Rewrite, option
@@ -55,7 +55,7 @@ class Fold(Pass):
             outcome.facts["simplified"] = len(outcome.rewrites)
         model.sort()
         work = _Folding(model, ctx, outcome)
-        rules = Rules(self.max_growth, ctx.target.fusions, approximate)
+        rules = Rules(self.max_growth, ctx.target, approximate)
         for _ in range(_ROUNDS):
             if not work.round(rules):
                 break

@@ -18,7 +18,7 @@ from graphopt.model import Model, node_label
 from graphopt.ops import lookup
 from graphopt.ops.affine import Leaf, Linear, Refused
 from graphopt.ops.row import Role
-from graphopt.passes.fold.recipes import KERNELS
+from graphopt.passes.fold.price import KERNELS
 from graphopt.pipeline import Context, Rewrite
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "PRelu"})

@@ -22,6 +22,25 @@ def test_moved_block_becomes_its_plain_form(name: str) -> None:
     assert error(folded, proto, feed) <= 2 * error(proto, proto, feed) + 1e-6
 
 
+BY_TIME: dict[str, tuple[str, list[str]]] = {
+    "an operator costs by being there": ("1x1-averagepool", ["Conv"]),
+    "a reshape is a view": ("reshape, gemm, reshape", ["Gemm", "Reshape", "Reshape"]),
+    "a table without ConvTranspose is not used": ("1x1-convtranspose with bias, kernel = stride", ["Conv", "DepthToSpace"]),
+}
+
+
+@pytest.mark.parametrize("why", BY_TIME)
+def test_a_target_with_a_table_of_times_decides_by_time(why: str) -> None:
+    """By multiply-accumulates these become something else, or nothing: see ``MOVED``."""
+    name, expected = BY_TIME[why]
+    net = Net(seed=len(name))
+    proto = net.model(MOVED[name][0](net))
+    folded, _ = fold(proto, target="ort-x86-vnni")
+    feed = feed_for(proto)
+    assert ops_of(folded) == expected
+    assert error(folded, proto, feed) <= 2 * error(proto, proto, feed) + 1e-6
+
+
 def read_twice(net: Net) -> str:
     y = net.conv(x(net), 8, 3)
     return net.op("Concat", sliced(net, y, 0, 4), net.op("Relu", y), axis=1)
