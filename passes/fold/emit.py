@@ -43,14 +43,16 @@ class Values:
     border: Array | None = None
 
 
-def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | None) -> Values | Refused:
-    """The values of a span's map, to be written in ``way``. ``sizes``: the spatial sizes of its root, where they are known."""
+def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | None, memo: dict[int, Kernel]) -> Values | Refused:
+    """The values of a span's map, to be written in ``way``. ``sizes``: the spatial sizes of its root, where they are known;
+    ``memo`` takes the values of its parts.
+    """
     if not elem_type:
         return Refused("unknown-size", "its element type is not known")
     form = span.map.form
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     with np.errstate(all="ignore"):
-        kernel = _behind_the_pool(span.map) if way == "pool" else evaluate(span.map)
+        kernel = _behind_the_pool(span.map, memo) if way == "pool" else evaluate(span.map, np, memo)
         exact = [_whole(form, np.asarray(kernel.weight)), np.asarray(kernel.bias)]
         level = even(span.map, sizes or (), unit_of(elem_type)) if form.border else None
         if level is not None:
@@ -67,13 +69,13 @@ def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | Non
     return Values(weight, bias if bias.any() else None)
 
 
-def _behind_the_pool(top: AffineMap) -> Kernel:
+def _behind_the_pool(top: AffineMap, memo: dict[int, Kernel]) -> Kernel:
     """The convolution that follows the pool: of each position by itself."""
     rest = averaged(top)
     if rest is not None:
-        kernel = evaluate(rest)
+        kernel = evaluate(rest, np, memo)
         return Kernel(rewindowed(kernel.weight, rest.form, top.form, np), kernel.bias)
-    kernel = evaluate(top)
+    kernel = evaluate(top, np, memo)
     weight = np.asarray(kernel.weight)
     return Kernel(weight.sum(axis=tuple(range(2, weight.ndim)), keepdims=True), kernel.bias)
 
@@ -176,7 +178,7 @@ class _Writer:
         groups = 1 if self.form.rows is not None else self.form.groups
         wide = [a.without_negative_pads() for a in axes]
         pads = [(max(-a.begin, 0), max(-a.end, 0)) for a in axes]
-        full = np.pad(weight, [(0, 0), (0, 0), *pads])
+        full = np.pad(weight, [(0, 0), (0, 0), *pads]) if any(map(any, pads)) else weight
         taps: tuple[Any, ...] = (..., *(slice(None, None, a.grid or 1) for a in wide))
         trimmed = np.ascontiguousarray(full[taps])
         attrs: dict[str, Any] = {
