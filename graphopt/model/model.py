@@ -237,14 +237,33 @@ class Model:
     def drop_unused(self) -> list[str]:
         """Remove the initializers that nothing read when the model was loaded; their names are returned.
 
-        (Those that lose their last reader later on are not written anyway.)
+        (Those that lose their last reader later on are not written anyway.) What an annotation or training information names stays.
         """
-        unused = self._ledger.graph(self.graph).unused
-        names = sorted(name for name, constant in unused.items() if not constant.outputs and not self.is_output(constant))
+        record = self._ledger.graph(self.graph)
+        unread = {name for name, constant in record.kept.items() if not constant.outputs and not self.is_output(constant)}
+        names = sorted(unread - record.named)
+        for name in names:
+            del record.kept[name]
         if names:
-            unused.clear()
             self.edited()
         return names
+
+    def separate_names(self) -> list[gs.Node]:
+        """Give every node of the main graph a name of its own; those that got another one are returned.
+
+        Names mean nothing, but runtimes refuse two nodes of one name. The first keeps its name, and nodes without one stay so.
+        """
+        renamed: list[gs.Node] = []
+        taken: set[str] = set()
+        for node in self.graph.nodes:
+            if node.name in taken:
+                node.name = self.fresh(node.name)
+                renamed.append(node)
+            if node.name:
+                taken.add(node.name)
+        if renamed:
+            self.edited()
+        return renamed
 
     def sort(self) -> None:
         """Put the nodes into topological order; nodes that are in order already stay where they are."""

@@ -108,10 +108,12 @@ class _Reader:
         graph.nodes.extend([self._node(node, scope) for node in proto.node])
         graph.outputs = [self._output(output.name, scope) for output in proto.output]
         read = {id(t) for t in graph.outputs}
+        record.named = _named(record.shell, self.ledger.shell if outer is None else onnx.ModelProto())
         for name in record.initializers + record.sparse:
             tensor = scope.find(name)
-            if isinstance(tensor, gs.Constant) and not tensor.outputs and id(tensor) not in read:
-                record.unused[name] = tensor
+            unread = isinstance(tensor, gs.Constant) and not tensor.outputs and id(tensor) not in read
+            if isinstance(tensor, gs.Constant) and (unread or name in record.named):
+                record.kept[name] = tensor
         for value in [*record.values, *record.outputs, *record.inputs]:
             if value.name in own:
                 record.described[id(own[value.name])] = (own[value.name], value)
@@ -208,6 +210,15 @@ class _Reader:
 
     def _where(self, proto: onnx.NodeProto) -> str:
         return f"{self.label}: {proto.op_type} '{proto.name or next(iter(proto.output), '')}'"
+
+
+def _named(graph: onnx.GraphProto, model: onnx.ModelProto) -> frozenset[str]:
+    """Names of initializers that something else than a node refers to (ONNX IR specification): quantization annotations, whose
+    parameters are initializers, and the bindings of training information.
+    """
+    annotated = (entry.value for note in graph.quantization_annotation for entry in note.quant_parameter_tensor_names)
+    bound = (e.key for info in model.training_info for e in (*info.initialization_binding, *info.update_binding))
+    return frozenset((*annotated, *bound))
 
 
 def dimensions(kind: onnx.TypeProto.Tensor) -> tuple[int | str | None, ...] | None:

@@ -67,7 +67,7 @@ class Writer:
         constants = dict(self._constants(graph, record))
         self._weights(proto, graph, constants, record)
         for node in graph.nodes:
-            self._node(proto.node.add(), node)
+            self.node(proto.node.add(), node)
         self._values(proto, graph, record, constants)
 
     def _subgraph(self, graph: gs.Graph) -> onnx.GraphProto:
@@ -75,7 +75,8 @@ class Writer:
         self._fill(proto, graph)
         return proto
 
-    def _node(self, proto: onnx.NodeProto, node: gs.Node) -> None:
+    def node(self, proto: onnx.NodeProto, node: gs.Node) -> None:
+        """Write one node into an empty proto."""
         origin = self.ledger.origin(node)
         if origin is not None:
             copy_except(proto, origin, _NODE_PARTS)
@@ -118,7 +119,7 @@ class Writer:
                 read.setdefault(tensor.name, tensor)
         known = dict.fromkeys([*record.initializers, *record.sparse])
         for name in known:
-            constant = record.unused.get(name) or read.get(name)
+            constant = record.kept.get(name) or read.get(name)
             if constant is not None:
                 yield name, constant
         outer = self._outer_names(graph)

@@ -88,6 +88,25 @@ def test_unused_initializers_stay_and_orphans_of_a_pass_go() -> None:
     assert [i.name for i in model.proto().graph.initializer] == ["spare"]
 
 
+def annotated() -> onnx.ModelProto:
+    """The weight is named by a quantization annotation, "spare" by training information."""
+    proto = residual()
+    proto.graph.initializer.append(helper.make_tensor("spare", TensorProto.FLOAT, [1], [1.0]))
+    note = proto.graph.quantization_annotation.add(tensor_name="t0")
+    note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value=proto.graph.initializer[0].name)
+    proto.training_info.add().update_binding.add(key="spare", value="y")
+    return proto
+
+
+def test_initializers_that_something_else_names_outlive_their_readers() -> None:
+    model = Model.load(annotated()).copy()
+    weight = model.graph.nodes[0].inputs[1].name
+    model.set_input(model.graph.nodes[1], 0, model.graph.inputs[0])
+    model.sweep()
+    assert model.drop_unused() == []
+    assert {tensor.name for tensor in model.proto().graph.initializer} == {weight, "spare"}
+
+
 def test_old_formats_list_new_constants_as_inputs() -> None:
     """Before IR 4 an initializer that is no input is invalid."""
     proto = residual()
