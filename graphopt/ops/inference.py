@@ -11,8 +11,8 @@ onnx's inference is C++ that trusts its input, and a file need not be trustworth
   unknown; ``screened`` says which nodes these are.
 - **Steps.** A Slice whose step does not fit into 32 bits is followed for as long as 32 bits last, and one value is kept for each
   turn. Then nothing is said of values either.
-- **Memory.** In a process that is watched it may take ``_MEMORY`` and ``_PER_BYTE`` for each byte of the model. What it cannot allocate it throws; that is a
-  failed inference here, not a failed process.
+- **Memory.** In a process that is watched it may take ``_MEMORY``, and ``_PER_BYTE`` for each byte of the model. What it cannot
+  allocate it throws; that is a failed inference here, not a failed process.
 
 What remains is for a process that may die (``graphopt.guard``).
 """
