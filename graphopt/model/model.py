@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from graphopt.errors import ModelError
 from graphopt.model import files, links, saving
@@ -335,17 +335,23 @@ class Model:
         files.refuse_inputs(path, self._ledger.files.identities())
 
 
+_TYPED_VALUES: dict[str, tuple[DTypeLike, tuple[type, ...]]] = {
+    **dict.fromkeys(("value_float", "value_floats"), (np.float32, (float,))),
+    **dict.fromkeys(("value_int", "value_ints"), (np.int64, (int,))),
+    **dict.fromkeys(("value_string", "value_strings"), (object, (str, bytes))),
+}
+
+
 def _constant_of(node: gs.Node) -> NDArray[Any] | None:
     """The value of a Constant node (ONNX operator Constant: exactly one of these attributes)."""
     for name, value in node.attrs.items():
         if name == "value" and isinstance(value, gs.Constant):
             return array_of(value._values)
-        if name in ("value_float", "value_floats"):
-            return np.asarray(value, np.float32)
-        if name in ("value_int", "value_ints"):
-            return np.asarray(value, np.int64)
-        if name in ("value_string", "value_strings"):
-            return np.asarray(value, object)
+        if name in _TYPED_VALUES:
+            dtype, kinds = _TYPED_VALUES[name]
+            elements = cast(list[Any], value) if isinstance(value, list) else [value]
+            # A file may hold another type than the name of the attribute says.
+            return np.asarray(value, dtype) if all(isinstance(one, kinds) for one in elements) else None
     return None
 
 

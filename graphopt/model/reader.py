@@ -27,6 +27,9 @@ from graphopt.model.source import DEEPEST, Opened, open_source, open_whole, too_
 from graphopt.model.storage import DataFile
 from graphopt.model.weights import Origin, Weights, numpy_dtype
 
+_LAST_OPSET = 2**31 - 1
+"""What native code can take for the version of an operator set."""
+
 _PARTS = ("node", "input", "output", "value_info", "initializer", "sparse_initializer")
 """What a GraphProto is made of; the rest of it is the record's shell."""
 
@@ -49,6 +52,10 @@ def _read(opened: Opened, freeze: bool, inlined: bool) -> tuple[gs.Graph, Ledger
         raise ModelError("GO002", label, "holds no graph", "graphopt reads ONNX models (.onnx)")
     if not proto.opset_import:
         raise ModelError("GO006", label, "names no opset", "export it again: opset_import is missing")
+    imports = [*proto.opset_import, *(entry for function in proto.functions for entry in function.opset_import)]
+    for entry in (entry for entry in imports if entry.domain in STANDARD):
+        if not 1 <= entry.version <= _LAST_OPSET:
+            raise ModelError("GO006", label, f"names version {entry.version} of the operator set, which is none", "export it again")
     if proto.ir_version < 0:
         raise ModelError("GO019", label, f"says that it is of IR version {proto.ir_version}", "export it again")
     check_functions(proto, label)

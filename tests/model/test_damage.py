@@ -62,6 +62,8 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "a negative dimension": (negative_dimension, "GO011"),
     "an unknown element type": (unknown_type, "GO012"),
     "an opset, but not the default one's": (lambda m: setattr(m.opset_import[0], "domain", "org.example"), "GO006"),
+    "an opset of zero": (lambda m: setattr(m.opset_import[0], "version", 0), "GO006"),
+    "an opset beyond 32 bits": (lambda m: setattr(m.opset_import[0], "version", 2**31), "GO006"),
     "an IR version below zero": (lambda m: setattr(m, "ir_version", -3), "GO019"),
     "no graph": (lambda m: m.ClearField("graph"), "GO002"),
 }

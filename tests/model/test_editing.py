@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper
 
 from graphopt.model import Model, node_key, node_label
@@ -166,3 +167,19 @@ def test_contradictory_descriptions_of_a_tensor_stay() -> None:
         proto.graph.value_info.append(helper.make_tensor_value_info(inner, elem_type, shape))
     proto.graph.value_info.append(helper.make_tensor_value_info(proto.graph.output[0].name, TensorProto.INT64, [1]))
     assert Model.load(proto).proto() == proto
+
+
+MISTYPED = {
+    "a tensor": helper.make_attribute("value_float", helper.make_tensor("", TensorProto.FLOAT, [], [1.0])),
+    "fractions for integers": helper.make_attribute("value_ints", [1.5]),
+    "text for numbers": helper.make_attribute("value_floats", ["a"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTYPED)
+def test_a_constant_of_the_wrong_kind_has_no_value(name: str) -> None:
+    proto = residual()
+    node = proto.graph.node.add(op_type="Constant", output=["odd"])
+    node.attribute.append(MISTYPED[name])
+    model = Model.load(proto)
+    assert model.value(model.graph.nodes[-1].outputs[0]) is None
