@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -349,9 +349,9 @@ def _constant_of(node: gs.Node) -> NDArray[Any] | None:
             return array_of(value._values)
         if name in _TYPED_VALUES:
             dtype, kinds = _TYPED_VALUES[name]
-            elements = cast(list[Any], value) if isinstance(value, list) else [value]
             # A file may hold another type than the name of the attribute says.
-            return np.asarray(value, dtype) if all(isinstance(one, kinds) for one in elements) else None
+            right = all(isinstance(one, kinds) for one in np.asarray(value, object).ravel())
+            return np.asarray(value, dtype) if right else None
     return None
 
 
