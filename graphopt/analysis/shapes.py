@@ -14,11 +14,11 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx.shape_inference import InferenceError
 
-from graphopt.analysis.inference import infer
 from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.model import Model
 from graphopt.model.domains import STANDARD
 from graphopt.ops.facts import Shape
+from graphopt.ops.inference import infer
 
 InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -33,27 +33,16 @@ class ShapeTable:
         self._model = model
         self._types = inferred
         self._shapes: dict[str, Shape | None] = {}
-        self._opset = model.opset
-
-    @property
-    def opset(self) -> int:
+        self.opset = model.opset
         """Version of the default operator set."""
-        return self._opset
 
     def shape(self, tensor: gs.Tensor) -> Shape | None:
         """Dimensions of ``tensor``; see ``Facts.shape``."""
         if isinstance(tensor, gs.Constant):
             return tuple(tensor._values.shape)
-        name = tensor.name
-        if name not in self._shapes:  # rules ask for the same ones again and again
-            self._shapes[name] = self._inferred(name)
-        return self._shapes[name]
-
-    def _inferred(self, name: str) -> Shape | None:
-        kind = self._types.get(name)
-        if kind is None or kind.WhichOneof("value") != "tensor_type" or not kind.tensor_type.HasField("shape"):
-            return None
-        return tuple(_dimension(d) for d in kind.tensor_type.shape.dim)
+        if tensor.name not in self._shapes:
+            self._shapes[tensor.name] = _shape(self._types.get(tensor.name))
+        return self._shapes[tensor.name]
 
     def dtype(self, tensor: gs.Tensor) -> int:
         """ONNX element type of ``tensor``, 0 if unknown."""
@@ -65,6 +54,12 @@ class ShapeTable:
     def value(self, tensor: gs.Tensor) -> NDArray[Any] | None:
         """The value of a constant tensor."""
         return self._model.value(tensor)
+
+
+def _shape(kind: onnx.TypeProto | None) -> Shape | None:
+    if kind is None or kind.WhichOneof("value") != "tensor_type" or not kind.tensor_type.HasField("shape"):
+        return None
+    return tuple(_dimension(d) for d in kind.tensor_type.shape.dim)
 
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
