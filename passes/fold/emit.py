@@ -20,7 +20,7 @@ from graphopt.ops.affine import AffineMap, Axis, Form, Kernel, Refused, evaluate
 from graphopt.ops.affine.border import constant, even
 from graphopt.ops.affine.maps import averaged, coarsen, rewindowed
 from graphopt.ops.affine.terms import unit_of
-from graphopt.passes.fold.recipes import Recipe, Way, transposed
+from graphopt.passes.fold.recipes import Recipe, Way, transposed, whole_image
 
 Array = NDArray[Any]
 
@@ -91,9 +91,13 @@ def _whole(form: Form, weight: Array) -> Array:
     return full
 
 
-def replace(model: Model, span: Span, recipe: Recipe, values: Values, name: str) -> list[gs.Node]:
-    """The nodes that compute ``span.top`` from ``span.root``; they take over the tensor, the old ones become dead."""
-    writer = _Writer(model, span, values, name)
+def replace(
+    model: Model, span: Span, recipe: Recipe, values: Values, name: str, sizes: tuple[int, ...] | None = None
+) -> list[gs.Node]:
+    """The nodes that compute ``span.top`` from ``span.root``; they take over the tensor, the old ones become dead. ``sizes``: the
+    spatial sizes of the root, where they are known.
+    """
+    writer = _Writer(model, span, values, name, sizes)
     for index in span.moves:
         writer.move(model.graph.nodes[index])
     match recipe.way:
@@ -111,13 +115,14 @@ def replace(model: Model, span: Span, recipe: Recipe, values: Values, name: str)
 
 
 class _Writer:
-    def __init__(self, model: Model, span: Span, values: Values, name: str) -> None:
+    def __init__(self, model: Model, span: Span, values: Values, name: str, sizes: tuple[int, ...] | None) -> None:
         self.model = model
         self.span = span
         self.root: gs.Tensor = span.root
         self.form = span.map.form
         self.values = values
         self.name = name
+        self.sizes = sizes
         self.nodes: list[gs.Node] = []
 
     def _make(self, op: str, inputs: list[gs.Tensor], output: gs.Tensor, attrs: dict[str, Any] | None = None) -> gs.Tensor:
@@ -202,6 +207,8 @@ class _Writer:
 
     def _pool(self, source: gs.Tensor) -> gs.Tensor:
         axes = self.form.axes
+        if whole_image(self.form, self.sizes):
+            return self._make("GlobalAveragePool", [source], self._middle("mean"))
         attrs: dict[str, Any] = {
             "kernel_shape": [a.extent for a in axes],
             "pads": [*(a.begin for a in axes), *(a.end for a in axes)],

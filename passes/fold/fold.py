@@ -109,7 +109,7 @@ class _Folding:
             name = self.model.fresh(name) if name and name in named else name
             named.add(name)
             where, what = node_label(last), _describe(self.model, choice)  # before the tensor changes hands: it names the node
-            written = replace(self.model, span, choice.recipe, values, name)
+            written = replace(self.model, span, choice.recipe, values, name, sizes)
             placed.setdefault(id(last), []).extend(written)
             self._record(choice, values, written, kernels)
             self.outcome.approximate |= span.map.form.approximate

@@ -5,7 +5,7 @@
     matrix     Gemm, or MatMul and Add
     conv       Conv; behind it DepthToSpace where the map has phases
     repeat     Conv and Resize, where all phases are equal
-    pool       AveragePool and a 1x1 Conv, where the kernel is equal at all taps
+    pool       AveragePool, or GlobalAveragePool, and a 1x1 Conv, where the kernel is equal at all taps
     transpose  ConvTranspose, where there was one
 
 Before a convolution that reads a part of the channels only stands a Slice, and behind one whose constant differs along the border
@@ -154,7 +154,13 @@ def _pool(form: Form, shape: tuple[int, ...] | None) -> Written | None:
     steps = _convolution(form, shape, (PLAIN,) * len(form.axes), 1)
     if steps is None:
         return None
-    return "pool", [*steps, Step("AveragePool", _blocks(form, shape) * form.c_in, read=_elements(shape))]
+    op = "GlobalAveragePool" if whole_image(form, None if shape is None else shape[2:]) else "AveragePool"
+    return "pool", [*steps, Step(op, _blocks(form, shape) * form.c_in, read=_elements(shape))]
+
+
+def whole_image(form: Form, sizes: tuple[int, ...] | None) -> bool:
+    """Whether the kernel covers just the image: runtimes and quantizers know the mean of all of it by a name of its own."""
+    return sizes == form.extent and not form.padded
 
 
 def _convolution(form: Form, shape: tuple[int, ...] | None, axes: tuple[Axis, ...], rows: int) -> list[Step] | None:
