@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from graphopt.analysis.affine import Span
 from graphopt.model import Model
 from graphopt.ops.affine import AffineMap, Axis, Form, Kernel, Refused, evaluate
+from graphopt.ops.affine.axis import laid
 from graphopt.ops.affine.border import constant, even
 from graphopt.ops.affine.maps import averaged, coarsen, rewindowed
 from graphopt.ops.affine.terms import unit_of
@@ -34,7 +35,7 @@ region of interest may be left out."""
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Weight and bias (None if all zero) of a map in the type of its tensors: [C_out * block, C_in or its window, extent...]. Where
+    """Weight and bias (None if all zero) of a map in the type of its tensors: [C_out * block, C_in or its window, taps...]. Where
     the constant differs along the border, by more than rounding, it is ``border`` [1, C_out, sizes...], and there is no bias.
     """
 
@@ -182,18 +183,17 @@ class _Writer:
     def _conv(self, source: gs.Tensor, weight: Array, bias: Array | None, axes: tuple[Axis, ...], output: gs.Tensor) -> gs.Tensor:
         groups = 1 if self.form.rows is not None else self.form.groups
         wide = [a.without_negative_pads() for a in axes]
-        pads = [(max(-a.begin, 0), max(-a.end, 0)) for a in axes]
-        full = np.pad(weight, [(0, 0), (0, 0), *pads]) if any(map(any, pads)) else weight
-        taps: tuple[Any, ...] = (..., *(slice(None, None, a.grid or 1) for a in wide))
-        trimmed = np.ascontiguousarray(full[taps])
+        full = np.zeros((*weight.shape[:2], *(a.taps for a in wide)), weight.dtype)
+        place: tuple[Any, ...] = (..., *(laid(w, a, max(-a.begin, 0)) for w, a in zip(wide, axes, strict=True)))
+        full[place] = weight
         attrs: dict[str, Any] = {
             "dilations": [a.grid or 1 for a in wide],
             "group": groups,
-            "kernel_shape": list(trimmed.shape[2:]),
+            "kernel_shape": list(full.shape[2:]),
             "pads": [*(a.begin for a in wide), *(a.end for a in wide)],
             "strides": [a.stride for a in wide],
         }
-        inputs = [source, self._constant("weight", trimmed)]
+        inputs = [source, self._constant("weight", full)]
         if bias is not None:
             inputs.append(self._constant("bias", bias))
         return self._make("Conv", inputs, output, attrs)
@@ -229,7 +229,10 @@ class _Writer:
         form, n = self.form, len(self.form.axes)
         kernels = [k for k in map(transposed, form.axes) if k is not None]
         groups, rows, columns = form.groups, form.c_out // form.groups, form.c_in // form.groups
-        blocks = self.values.weight.reshape(groups, rows, *form.phases, columns, *form.extent)
+        taps = self.values.weight.reshape(groups, rows, *form.phases, columns, *form.taps)
+        blocks = np.zeros((groups, rows, *form.phases, columns, *form.extent), taps.dtype)
+        grid: tuple[Any, ...] = (..., *(slice(None, None, a.grid or 1) for a in form.axes))
+        blocks[grid] = taps
         flipped = np.flip(blocks, axis=tuple(range(3 + n, 3 + 2 * n)))
         order = [0, 2 + n, 1, *(i for k in range(n) for i in (3 + n + k, 2 + k))]
         whole = flipped.transpose(order).reshape(form.c_in, rows, *(a.phase * a.extent for a in form.axes))

@@ -90,6 +90,14 @@ class Axis:
         )
 
 
+def laid(whole: Axis, part: Axis, shift: int) -> slice:
+    """Where the taps of ``part``, moved by ``shift``, are among those of ``whole``, whose grid holds them."""
+    unit = whole.grid or 1
+    step = max(part.grid // unit, 1)
+    first = shift // unit
+    return slice(first, first + (part.taps - 1) * step + 1, step)
+
+
 PLAIN = Axis()
 """The axis of a map that works on each position by itself."""
 

@@ -27,12 +27,12 @@ def run(form: Form, kernel: Kernel, x: Array) -> Array:
     source, starts = _padded(form, x[c:d], blocks)
     out = np.zeros((form.c_out, form.block, *blocks))
     weight = np.asarray(kernel.weight)
-    weight = weight.reshape(groups, -1, (d - c) // groups, *form.extent)
+    weight = weight.reshape(groups, -1, (d - c) // groups, *form.taps)
     total = np.zeros(((b - a) * form.block, math.prod(blocks)))
-    for tap in itertools.product(*(range(0, axis.extent, axis.grid or 1) for axis in form.axes)):
+    for tap in itertools.product(*map(range, form.taps)):
         here: tuple[Any, ...] = (..., *tap)
         places = tuple(
-            slice(start + t, start + t + axis.stride * (n - 1) + 1, axis.stride)
+            slice(start + t * axis.grid, start + t * axis.grid + axis.stride * (n - 1) + 1, axis.stride)
             for start, t, axis, n in zip(starts, tap, form.axes, blocks, strict=True)
         )
         seen = source[(slice(None), *places)].reshape(groups, (d - c) // groups, -1)

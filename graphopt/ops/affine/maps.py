@@ -18,11 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.ops.affine.axis import places
+from graphopt.ops.affine.axis import laid, places
 from graphopt.ops.affine.form import Form, Refused, Sizes, add, compose, pointwise, selection
 
 ULPS = 16.0
 """Units in the last place, of the sum of the magnitudes of what a number is the sum of, below which it counts as rounding."""
+
+LARGEST = 2**28
+"""Elements of a kernel that is made: 2 GiB in float64."""
 
 Array = Any
 """An array of the namespace: numpy.ndarray, torch.Tensor."""
@@ -30,8 +33,8 @@ Array = Any
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Values of a map: ``weight`` [rows * block, columns / groups, extent...] for the rows and columns of the form's window, and
-    ``bias`` [C_out * block].
+    """Values of a map: ``weight`` [rows * block, columns / groups, taps...] for the rows and columns of the form's window, and
+    ``bias`` [C_out * block]. The gaps of a dilated kernel are not stored.
     """
 
     weight: Array
@@ -91,7 +94,7 @@ def identity_of(rank: int, axis: int, channels: int) -> Leaf:
     form = replace(pointwise(rank, axis, channels, biased=False), identity=True)
 
     def build(xp: Any) -> Kernel:
-        weight = xp.zeros((channels, 1, *form.extent), dtype=xp.float64) + 1.0
+        weight = xp.zeros((channels, 1, *form.taps), dtype=xp.float64) + 1.0
         return Kernel(weight, xp.zeros((channels,), dtype=xp.float64))
 
     return Leaf(form, build, label="I")
@@ -104,7 +107,7 @@ def select(rank: int, axis: int, channels: int, index: Sequence[int]) -> Leaf:
     places = [(o, i) for o, i in enumerate(index) if i >= 0]
 
     def build(xp: Any) -> Kernel:
-        weight = xp.zeros((b - a, d - c, *form.extent), dtype=xp.float64)
+        weight = xp.zeros((b - a, d - c, *form.taps), dtype=xp.float64)
         for o, i in places:
             weight[o - a, i - c] = 1.0
         return Kernel(weight, xp.zeros((form.c_out,), dtype=xp.float64))
@@ -124,7 +127,7 @@ def relaid(step: Leaf, rank: int, axis: int) -> Leaf:
 
 
 def _reshaped(weight: Array, form: Form) -> Array:
-    return weight.reshape(*weight.shape[:2], *form.extent)
+    return weight.reshape(*weight.shape[:2], *form.taps)
 
 
 def composed(second: AffineMap, first: AffineMap, sizes: Sizes, approximate: bool = False) -> AffineMap | Refused:
@@ -136,12 +139,16 @@ def composed(second: AffineMap, first: AffineMap, sizes: Sizes, approximate: boo
         return first
     if first.form.identity:
         return second
+    if form.elements > LARGEST and not form.uniform:
+        return Refused("too-large", f"its kernel would have {form.elements} elements")
     return select(form.rank, form.axis, form.c_in, form.select) if form.select is not None else Compose(form, second, first)
 
 
 def summed(parts: Sequence[tuple[AffineMap, float]], sizes: Sizes) -> AffineMap | Refused:
     """The weighted sum of ``parts`` if they can be one map."""
     form = add(tuple(p.form for p, _ in parts), sizes)
+    if isinstance(form, Form) and form.elements > LARGEST:
+        return Refused("too-large", f"its kernel would have {form.elements} elements")
     return form if isinstance(form, Refused) else SumOf(form, tuple(parts))
 
 
@@ -260,24 +267,24 @@ def _multiply(form: Form, f2: Form, second: Kernel, f1: Form, first: Kernel, xp:
     k1 = coarsen(first.weight, f1.groups, groups, xp).reshape(groups, (b - a) // groups, f1.block, -1)
     k2 = coarsen(second.weight, f2.groups, groups, xp)
     rows, width = (f2.row_window[1] - f2.row_window[0]) // groups, (d - c) // groups
-    k2 = k2.reshape(groups, rows * f2.block, width, *f2.extent)
+    k2 = k2.reshape(groups, rows * f2.block, width, *f2.taps)
     columns = (f1.col_window[1] - f1.col_window[0]) // groups
     low, high = max(a, c), max(min(b, d), max(a, c))
     inner = k2 if groups > 1 else k2[:, :, low - c : high - c]
     k1 = k1 if groups > 1 else k1[:, low - a : high - a]
     steps, blocks = _steps(f2, f1)
-    weight = xp.zeros((groups, rows, *blocks, columns, *form.extent), dtype=xp.float64)
+    weight = xp.zeros((groups, rows, *blocks, columns, *form.taps), dtype=xp.float64)
     for step in itertools.product(*map(range, steps)):
         for tap in _taps(f2):
-            found = [places(x2, x1, u, t) for x2, x1, u, t in zip(f2.axes, f1.axes, step, tap, strict=True)]
+            found = [places(x2, x1, u, t * x2.grid) for x2, x1, u, t in zip(f2.axes, f1.axes, step, tap, strict=True)]
             phase = _flat([f for _, f in found], f1.phases)
             at = (slice(None), slice(None), *(i for u in step for i in (u, slice(None))))
-            place = tuple(slice(q * x.stride, q * x.stride + x.extent) for (q, _), x in zip(found, f1.axes, strict=True))
+            place = tuple(laid(y, x, q * x.stride) for y, x, (q, _) in zip(form.axes, f1.axes, found, strict=True))
             part = inner[(..., *tap)] @ k1[:, :, phase]
-            weight[(*at, slice(None), *place)] += part.reshape(groups, rows, *f2.phases, columns, *f1.extent)
+            weight[(*at, slice(None), *place)] += part.reshape(groups, rows, *f2.phases, columns, *f1.taps)
     r, s = f2.row_window
     bias = _shift(f2, second, f1, first.bias if f1.biased else None, xp)
-    return Kernel(weight.reshape((s - r) * form.block, columns, *form.extent), bias)
+    return Kernel(weight.reshape((s - r) * form.block, columns, *form.taps), bias)
 
 
 def _steps(f2: Form, f1: Form) -> tuple[list[int], list[int]]:
@@ -287,7 +294,8 @@ def _steps(f2: Form, f1: Form) -> tuple[list[int], list[int]]:
 
 
 def _taps(form: Form) -> Iterator[tuple[int, ...]]:
-    return itertools.product(*(range(0, x.extent, x.grid or 1) for x in form.axes))
+    """The numbers of the taps; number t lies at t * grid."""
+    return itertools.product(*map(range, form.taps))
 
 
 def _shift(f2: Form, second: Kernel, f1: Form, bias: Array | None, xp: Any) -> Array:
@@ -296,12 +304,12 @@ def _shift(f2: Form, second: Kernel, f1: Form, bias: Array | None, xp: Any) -> A
     whole = xp.zeros((f2.c_out, *blocks), dtype=xp.float64) + second.bias.reshape(f2.c_out, *(n for p in f2.phases for n in (1, p)))
     if bias is not None:
         (a, b), (c, d), groups = f2.row_window, f2.col_window, f2.groups
-        k2 = second.weight.reshape(groups, (b - a) // groups * f2.block, (d - c) // groups, *f2.extent)
+        k2 = second.weight.reshape(groups, (b - a) // groups * f2.block, (d - c) // groups, *f2.taps)
         b1 = bias.reshape(f1.c_out, f1.block)[c:d].reshape(groups, (d - c) // groups, f1.block)
         for step in itertools.product(*map(range, steps)):
             at = (slice(a, b), *(i for u in step for i in (u, slice(None))))
             for tap in _taps(f2):
-                found = [places(x2, x1, u, t)[1] for x2, x1, u, t in zip(f2.axes, f1.axes, step, tap, strict=True)]
+                found = [places(x2, x1, u, t * x2.grid)[1] for x2, x1, u, t in zip(f2.axes, f1.axes, step, tap, strict=True)]
                 part = k2[(..., *tap)] @ b1[:, :, _flat(found, f1.phases)].reshape(groups, -1, 1)
                 whole[at] += part.reshape(b - a, *f2.phases)
     return whole.reshape(-1)
@@ -371,9 +379,9 @@ def _pick(form: Form, index: tuple[int, ...], f1: Form, first: Kernel, xp: Any) 
     (a, b), (c, d), block = f1.row_window, f1.col_window, f1.block
     (low, high), (left, right) = form.row_window, form.col_window
     old, new = (d - c) // f1.groups, (right - left) // form.groups
-    source = first.weight.reshape(b - a, -1, *f1.extent)
-    source = source.reshape(b - a, block, old, *f1.extent)
-    weight = xp.zeros((high - low, block, new, *form.extent), dtype=xp.float64)
+    source = first.weight.reshape(b - a, -1, *f1.taps)
+    source = source.reshape(b - a, block, old, *f1.taps)
+    weight = xp.zeros((high - low, block, new, *form.taps), dtype=xp.float64)
     moves: dict[int, tuple[list[int], list[int]]] = {}
     for o in range(low, high):
         if a <= index[o] < b:
@@ -387,7 +395,7 @@ def _pick(form: Form, index: tuple[int, ...], f1: Form, first: Kernel, xp: Any) 
     rows = [i for i in index if i >= 0]
     bias = xp.zeros((form.c_out, block), dtype=xp.float64)
     bias[[o for o, i in enumerate(index) if i >= 0]] = first.bias.reshape(f1.c_out, block)[rows]
-    return Kernel(weight.reshape((high - low) * block, new, *form.extent), bias.reshape(-1))
+    return Kernel(weight.reshape((high - low) * block, new, *form.taps), bias.reshape(-1))
 
 
 def _scatter(form: Form, f2: Form, second: Kernel, index: tuple[int, ...], xp: Any) -> Kernel:
@@ -395,7 +403,7 @@ def _scatter(form: Form, f2: Form, second: Kernel, index: tuple[int, ...], xp: A
     (a, b), (c, d), (left, right) = f2.row_window, f2.col_window, form.col_window
     old, new = (d - c) // f2.groups, (right - left) // form.groups
     rows = (b - a) * f2.block // f2.groups
-    weight = xp.zeros(((b - a) * f2.block, new, *f2.extent), dtype=xp.float64)
+    weight = xp.zeros(((b - a) * f2.block, new, *f2.taps), dtype=xp.float64)
     for group in range(f2.groups):
         start = left + group * form.groups // f2.groups * new
         here = slice(group * rows, (group + 1) * rows)
@@ -422,17 +430,17 @@ def _sum(top: SumOf, kernels: Sequence[Kernel], xp: Any) -> Kernel:
         blocks = [n for pair in zip(times, inner.phases, strict=True) for n in pair]
         split = tuple(blocks)
         if split not in weights:
-            weights[split] = xp.zeros((rows, *blocks, columns, *form.extent), dtype=xp.float64)
+            weights[split] = xp.zeros((rows, *blocks, columns, *form.taps), dtype=xp.float64)
         weight, here, there = _embedded(form, inner, kernel.weight, xp)
-        weight = weight.reshape(-1, *inner.phases, weight.shape[1], *inner.extent)
+        weight = weight.reshape(-1, *inner.phases, weight.shape[1], *inner.taps)
         for step in itertools.product(*map(range, times)):
             at = tuple(i for u in step for i in (u, slice(None)))
             place = tuple(
-                slice(big.begin - small.begin + small.stride * u, big.begin - small.begin + small.stride * u + small.extent)
+                laid(big, small, big.begin - small.begin + small.stride * u)
                 for big, small, u in zip(form.axes, inner.axes, step, strict=True)
             )
             weights[split][(here, *at, there, *place)] += sign * weight
-    weight = sum((w.reshape(rows * form.block, columns, *form.extent) for w in weights.values()), total)
+    weight = sum((w.reshape(rows * form.block, columns, *form.taps) for w in weights.values()), total)
     return Kernel(weight, _sum_of_biases(top, [k.bias for k in kernels], xp))
 
 

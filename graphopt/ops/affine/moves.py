@@ -60,7 +60,7 @@ def slice_(node: gs.Node, facts: Facts) -> Term | Refused | None:
             axes = tuple(along if i == a - 2 else PLAIN for i in range(len(shape) - 2))
             unit = identity_of(len(shape), 1, channels)
             steps.append(Leaf(Form(1, channels, channels, channels, axes), unit.build, label="slice"))
-    return Linear(0, tuple(steps))
+    return Linear(0, tuple(steps)) if steps else None
 
 
 def _cuts(node: gs.Node, facts: Facts) -> list[tuple[int, int, int, int]] | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 
+import numpy as np
 import onnx
 import pytest
 
 from graphopt.pipeline import Outcome
-from tests.nets import Net, feed_for, ops_of
+from tests.nets import Net, feed_for, ops_of, outputs_of
 from tests.passes.fold.test_fold import error, fold
 
 WIDE = 224
@@ -77,4 +78,15 @@ def test_whether_a_bias_is_rounding_is_found_without_kernels() -> None:
     feed = feed_for(proto)
     assert ops_of(folded) == ["Conv", "GlobalAveragePool"]
     assert error(folded, proto, feed) <= 2 * error(proto, proto, feed) + 1e-6
+    assert peak < LIMIT
+
+
+def test_the_gaps_of_a_dilated_kernel_take_no_room() -> None:
+    """With its gaps the kernel of this atrous convolution has 2 * 10**8 elements, a gigabyte and a half."""
+    net = Net()
+    proto = net.model(net.bn(net.conv(net.input(1, 64, 65, 65), 64, 3, pad=108, dilations=[108, 108])))
+    peak, folded, _ = peak_of(proto)
+    assert ops_of(folded) == ["Conv"]
+    feed = feed_for(proto)
+    np.testing.assert_allclose(outputs_of(folded, feed)[0], outputs_of(proto, feed)[0], rtol=0, atol=1e-4)
     assert peak < LIMIT
