@@ -15,7 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphopt.analysis.channels import ChannelGraph
+from graphopt.analysis.channels import ChannelGraph, Use
 from graphopt.model import Model, node_key
 from graphopt.ops.channels import Labels, Layout, Mixer
 from graphopt.ops.channels.layout import separate
@@ -33,18 +33,17 @@ class Weights:
 
 @dataclass(slots=True)
 class Masked:
-    """A masked model, and the layouts of the constants that it has and the original has not."""
+    """A masked model, and the layouts of the constants that it has and the original has not, by where they are read."""
 
     model: Model
-    constants: dict[str, Layout] = field(default_factory=dict[str, Layout])
+    uses: dict[Use, Layout] = field(default_factory=dict[Use, Layout])
     shared: dict[tuple[str, bytes], gs.Constant] = field(default_factory=dict[tuple[str, bytes], gs.Constant])
     """New constants by the name of the old one and a digest of the value: readers of one constant go on sharing one."""
 
 
 def removed_columns(graph: ChannelGraph, mixer: Mixer, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which columns of a mixer's weight belong to removed channels."""
-    tensor = graph.nodes[mixer.node].inputs[mixer.weight]
-    layout = graph.flow.layout(tensor)
+    layout = graph.flow.operand(graph.nodes[mixer.node], mixer.weight)
     fields = () if layout is None else layout.fields_on(mixer.columns)
     return removed[fields[0].labels.reshape(-1)] if fields else np.zeros(0, bool)
 
@@ -115,11 +114,11 @@ def _give(result: Masked, graph: ChannelGraph, node: gs.Node, index: int, value:
     name = old.name if old is not None and named else f"{node_key(node)}_bias"
     key = (name, hashlib.sha256(value.tobytes()).digest())
     constant = result.shared.setdefault(key, result.model.constant(name, value))
-    layout = graph.flow.layout(old) if old is not None and named else None
+    layout = graph.flow.operand(graph.nodes[node_key(node)], index) if named else None
     if labels is not None and value.shape == labels.shape:
         layout = separate([labels], value.shape)
     if layout is not None:
-        result.constants[constant.name] = layout
+        result.uses[node_key(node), index] = layout
     while len(node.inputs) < index:
         node.inputs.append(gs.Variable(""))
     if index < len(node.inputs):

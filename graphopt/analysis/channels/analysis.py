@@ -58,14 +58,14 @@ class ChannelGraph:
         made: nx.Graph[tuple[str, int]] = nx.Graph()
         group_of = {int(u): g.id for g in self.groups for u in g.units}
         classes: dict[str, list[tuple[int, set[int]]]] = {}
-        for name, layout in [*self.flow.tensors.items(), *self.flow.constants.items()]:
-            rows: list[tuple[int, set[int]]] = []
+        for name, layout, _ in self.flow.layouts():
+            rows = classes.setdefault(name, [])
             for axis in range(layout.rank):
                 found = set(self.flow.table.find(layout.labels(axis)).tolist())
                 if found:
                     rows.append((axis, found))
-                    made.add_node((name, axis), groups=tuple(sorted({group_of[c] for c in found if c in group_of})))
-            classes[name] = rows
+                    known = set(made.nodes[name, axis]["groups"]) if (name, axis) in made else set[str]()
+                    made.add_node((name, axis), groups=tuple(sorted({group_of[c] for c in found if c in group_of} | known)))
         for node in self.model.graph.nodes:
             _edges(made, node, classes)
         return made

@@ -79,24 +79,23 @@ class Index:
 def index_of(flow: Flow) -> Index:
     """All places of all classes."""
     index = Index()
-    for layouts, constant in ((flow.tensors, False), (flow.constants, True)):
-        for name, layout in layouts.items():
-            for found in layout.fields:
-                roots, counts = np.unique(flow.table.find(found.labels), return_counts=True)
-                index.places.append((name, tuple(sorted({layout.axis_of(at) for at in found.at})), constant))
-                index.roots.append(roots)
-                index.counts.append(counts.astype(np.int64))
+    for name, layout, constant in flow.layouts():
+        for found in layout.fields:
+            roots, counts = np.unique(flow.table.find(found.labels), return_counts=True)
+            index.places.append((name, tuple(sorted({layout.axis_of(at) for at in found.at})), constant))
+            index.roots.append(roots)
+            index.counts.append(counts.astype(np.int64))
     return index
 
 
 def columns_of(flow: Flow, node: gs.Node, mixer: Mixer) -> Labels:
     """The classes of the weight's columns: what the mixer sums over."""
-    return _axis_classes(flow, flow.layout(node.inputs[mixer.weight]), mixer.columns)
+    return _axis_classes(flow, flow.operand(node, mixer.weight), mixer.columns)
 
 
 def rows_of(flow: Flow, node: gs.Node, mixer: Mixer) -> Labels:
     """The classes of the weight's rows: what the mixer makes."""
-    return _axis_classes(flow, flow.layout(node.inputs[mixer.weight]), mixer.rows)
+    return _axis_classes(flow, flow.operand(node, mixer.weight), mixer.rows)
 
 
 def _axis_classes(flow: Flow, layout: Layout | None, axis: int) -> Labels:

@@ -61,11 +61,11 @@ def test_a_wrong_graph_fails_its_certificate() -> None:
     graph = channels_of(proto_of(CASES["residual"]))
     removed = random_removal(graph, 0)
     source = masked(graph, removed, {})
-    weight = next(n for n in source.model.graph.nodes if n.op == "Conv").inputs[1]
+    reader = next(n for n in source.model.graph.nodes if n.op == "Conv")
     layout = graph.flow.constants["c0"]
     field = next(f for f in layout.fields if f.at == (0,))
     swapped = type(layout)(layout.axes, tuple(type(f)(f.at, f.labels[::-1]) if f is field else f for f in layout.fields))
-    source.constants[weight.name] = swapped
+    source.uses[reader.outputs[0].name, 1] = swapped
     found = realise(source, graph, removed).problems
     assert found
     assert all(isinstance(p, Problem) for p in found)
