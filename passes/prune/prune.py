@@ -20,7 +20,7 @@ from graphopt.passes.prune.dead import dead_units
 from graphopt.passes.prune.masks import from_masks, read_masks
 from graphopt.passes.prune.plan import Planner, Settings
 from graphopt.passes.prune.realise import realise
-from graphopt.passes.prune.reference import masked
+from graphopt.passes.prune.reference import masked, reference
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
@@ -152,7 +152,7 @@ class Prune(Pass):
     def _apply(self, model: Model, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
         graph = planner.graph
         updates = planner.update(removed)
-        outcome.reference = graph.model if self.ratio == 0 else masked(graph, removed, updates).model
+        outcome.reference = graph.model if self.ratio == 0 else reference(graph, masked(graph, removed, updates), removed)
         realise(masked(graph, removed, updates, into=model), graph, removed, in_place=True)
         outcome.changed = True
 

@@ -1,7 +1,9 @@
 """The masked original: every operator that sums over channels reads zero for the removed ones.
 
 Its weights' columns for removed channels are zero (or, with compensation, all of its weights are new), and nothing else
-changes: no shape, no operator. It is what a pruned graph must equal exactly, and what it is sliced from.
+changes: no shape, no operator. That is what a pruned graph is sliced from. What it must equal is the same with one more thing:
+an operator that sums over channels of two computed tensors has no weights that could be zero, so ``reference`` multiplies one
+of the two with zeros and ones before it.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphopt.analysis import Analyses, Shapes
 from graphopt.analysis.channels import ChannelGraph, Use
 from graphopt.model import Model, node_key
 from graphopt.ops.channels import Labels, Layout, Mixer
@@ -105,6 +109,32 @@ def masked(graph: ChannelGraph, removed: NDArray[np.bool_], updates: Mapping[str
             _give(result, graph, nodes[slot[0]], slot[1], update.bias, out_labels(graph, mixer))
     result.model.edited()
     return result
+
+
+def reference(graph: ChannelGraph, source: Masked, removed: NDArray[np.bool_]) -> Model:
+    """What the graph that is sliced from ``source`` must equal: a copy of it in which products read zeros too."""
+    products = [p for p in graph.flow.products if removed[p.labels].any()]
+    if not products:
+        return source.model
+    model = source.model.copy()
+    nodes = {node_key(n): n for n in model.graph.nodes}
+    placed: dict[int, list[gs.Node]] = {}
+    facts = Analyses(graph.model).get(Shapes())
+    for product in products:
+        node = nodes[product.node]
+        data = node.inputs[product.data]
+        layout = graph.flow.operand(graph.nodes[product.node], product.data)
+        shape = facts.shape(graph.nodes[product.node].inputs[product.data])
+        if layout is None or shape is None:
+            continue
+        kept = (~removed[product.labels]).reshape([-1 if a == product.axis else 1 for a in range(layout.rank)])
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(facts.dtype(data) or onnx.TensorProto.FLOAT))
+        masked_data = model.variable(f"{data.name}_masked", dtype, shape)
+        mask = model.constant(f"{data.name}_mask", kept.astype(dtype))
+        placed[id(node)] = [model.make("Mul", [data, mask], [masked_data], name=model.fresh(f"{product.node}_mask"))]
+        model.set_input(node, product.data, masked_data)
+    model.splice(placed)
+    return model
 
 
 def _give(result: Masked, graph: ChannelGraph, node: gs.Node, index: int, value: Array, labels: Labels | None = None) -> None:

@@ -111,6 +111,8 @@ def build(model: Model, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) 
     for mixer in flow.mixers:
         mixed[rows_of(flow, nodes[mixer.node], mixer)] = True
         mixed[columns_of(flow, nodes[mixer.node], mixer)] = True
+    for product in flow.products:
+        mixed[flow.table.find(product.labels)] = True
     sets = _same_places(index, np.flatnonzero(mixed), frozen, count)
     found = [_describe(k, units, model, flow, nodes, cost, index, frozen.get(int(units[0]))) for k, units in enumerate(sets)]
     return tuple(found)
@@ -183,4 +185,10 @@ def _mixed(unit: int, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) ->
             constraints.append(f"{node_label(node)}: {mixer.groups} blocks shrink alike")
         elif mixer.groups > 1 and made > 1:
             constraints.append(f"{node_label(node)}: blocks go as a whole")
+    for product in flow.products:
+        layout = flow.tensors.get(product.node)
+        carried = layout is not None and any((flow.table.find(f.labels) == unit).any() for f in layout.fields)
+        if carried or (flow.table.find(product.labels) == unit).any():
+            known = cost.of(nodes[product.node])
+            macs = None if macs is None or known is None or known.macs is None else macs + known.macs
     return macs, widths, constraints

@@ -21,7 +21,7 @@ from graphopt.analysis.channels.labels import LabelTable
 from graphopt.analysis.channels.taint import Taint
 from graphopt.model import Model, node_key, node_label
 from graphopt.ops import Facts, lookup
-from graphopt.ops.channels import ChannelRule, Labels, Layout, Mixer
+from graphopt.ops.channels import ChannelRule, Labels, Layout, Mixer, Product
 from graphopt.ops.channels.layout import blank, separate, sized
 from graphopt.ops.facts import Shape
 
@@ -67,6 +67,8 @@ class Flow:
     constants: dict[str, Layout] = field(default_factory=dict[str, Layout])
     names: dict[Use, str] = field(default_factory=dict[Use, str])
     mixers: list[Mixer] = field(default_factory=list[Mixer])
+    products: list[Product] = field(default_factory=list[Product])
+    heads: bool = False
     problems: list[Problem] = field(default_factory=list[Problem])
 
     def layout(self, tensor: gs.Tensor) -> Layout | None:
@@ -86,9 +88,12 @@ class Flow:
         yield from ((self.names[use], layout, True) for use, layout in self.uses.items())
 
 
-def analyse(model: Model, facts: Facts) -> Flow:
-    """Label the graph; afterwards the labels of every tensor can go independently of each other, unless frozen."""
-    flow = Flow(LabelTable(), Memory())
+def analyse(model: Model, facts: Facts, *, heads: bool = False) -> Flow:
+    """Label the graph; afterwards the labels of every tensor can go independently of each other, unless frozen.
+
+    ``heads``: attention loses whole heads rather than dimensions of every head.
+    """
+    flow = Flow(LabelTable(), Memory(), heads=heads)
     _Walk(model, facts, flow, checking=False).run()
     for output in model.graph.outputs:
         layout = flow.layout(output)
@@ -100,7 +105,7 @@ def analyse(model: Model, facts: Facts) -> Flow:
 
 def check(model: Model, facts: Facts, before: Flow, uses: dict[Use, Layout]) -> Flow:
     """Replay on a graph with fewer channels, whose constants have the layouts ``uses``; see ``Flow.problems``."""
-    flow = Flow(before.table, before.memory, uses=dict(uses))
+    flow = Flow(before.table, before.memory, uses=dict(uses), heads=before.heads)
     _Walk(model, facts, flow, checking=True).run()
     return flow
 
@@ -315,6 +320,13 @@ class NodeView:
 
     def mixes(self, mixer: Mixer) -> None:
         self._walk.flow.mixers.append(mixer)
+
+    def multiplies(self, product: Product) -> None:
+        self._walk.flow.products.append(product)
+
+    @property
+    def heads(self) -> bool:
+        return self._walk.flow.heads
 
     def freeze_values(self) -> None:
         """A constant that the rule read by value, not by labels, keeps its size for its other readers too."""
