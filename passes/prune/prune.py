@@ -58,9 +58,7 @@ class Prune(Pass):
         return self._settled(ctx)._prune(model, ctx, Outcome())
 
     def _prune(self, model: Model, ctx: Context, outcome: Outcome) -> Outcome:
-        if _computed_weights(model):
-            outcome.changed = Simplify().run(model, ctx).changed
-        model.sort()
+        outcome.changed = ready(model, ctx)
         graph = Analyses(model.copy()).get(Channels(ctx.input_shapes()))
         outcome.refusals = [
             Refusal(f"'{g.tensor}'", "frozen-channels", f"{g.size} channels cannot go: {g.frozen}")
@@ -211,9 +209,21 @@ class Prune(Pass):
         outcome.notes.append(why)
 
 
+def ready(model: Model, ctx: Context) -> bool:
+    """Sort the model, and simplify it where that tells more of its channels; whether that changed anything.
+
+    Exporters leave weights behind casts and identities, and compute sizes from shapes that are known.
+    """
+    changed = Simplify().run(model, ctx).changed if _computed_weights(model) else False
+    model.sort()
+    return changed
+
+
 def _computed_weights(model: Model) -> bool:
-    """Whether a weight is computed from constants, as exporters leave them behind casts and identities."""
+    """Whether a weight is computed from constants, or a size by Shape."""
     for node in model.graph.nodes:
+        if node.op == "Shape":
+            return True
         if node.op in _MIXERS and len(node.inputs) > 1 and any(_is_computed(model, t) for t in node.inputs[:3]):
             return True
     return False

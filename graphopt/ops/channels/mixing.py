@@ -197,9 +197,8 @@ def _contraction(view: View, left: Layout, right: Layout, why: str) -> Layout:
 def _whole(view: View, layout: Layout, axis: int, why: str) -> Layout:
     """``layout`` without labels along ``axis`` that are also labels along another."""
     span = layout.span(axis)
-    return seal_factors(
-        view, layout, [at for f in layout.fields_on(axis) if set(f.at) - set(span) for at in f.at if at in span], why
-    )
+    joint = [f for f in layout.fields_on(axis) if not set(f.at) <= set(span)]
+    return seal_factors(view, layout, [at for f in joint for at in f.at if at in span], why)
 
 
 def _product(view: View, data_index: int, weight_index: int, why: str) -> Layout | None:
