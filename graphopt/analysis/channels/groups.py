@@ -180,7 +180,7 @@ def _mixed(unit: int, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) ->
         known = cost.of(node)
         macs = None if macs is None or known is None or known.macs is None else macs + known.macs
         if made:
-            widths.add(made * (mixer.groups if not mixer.rows_in_data_order else 1))
+            widths.add(max(1, made // mixer.repeats) * (mixer.groups if not mixer.rows_in_data_order else 1))
         if mixer.groups > 1 and not mixer.blockwise:
             constraints.append(f"{node_label(node)}: {mixer.groups} blocks shrink alike")
         elif mixer.groups > 1 and made > 1:
