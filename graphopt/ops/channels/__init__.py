@@ -5,7 +5,7 @@ ask and say. The rules themselves, by manner: ``mixing``, ``recurrent``, ``point
 ``resizing`` mends constants.
 """
 
-from graphopt.ops.channels import axes, mixing, movement, pointwise, recurrent, resizing, sizes
+from graphopt.ops.channels import axes, einsum, mixing, movement, pointwise, recurrent, resizing, sizes
 from graphopt.ops.channels.layout import Field, Labels, Layout
 from graphopt.ops.channels.rule import Average, ChannelRule, Mixer, Product, Resizing, View
 
@@ -13,6 +13,7 @@ CONV = ChannelRule(mixing.conv, mixing.resize_groups)
 CONV_TRANSPOSE = ChannelRule(mixing.conv_transpose, mixing.resize_groups)
 GEMM = ChannelRule(mixing.gemm)
 MATMUL = ChannelRule(mixing.matmul)
+EINSUM = ChannelRule(einsum.einsum)
 
 RECURRENT = ChannelRule(recurrent.recurrent, recurrent.resize_hidden)
 

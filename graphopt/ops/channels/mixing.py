@@ -174,11 +174,13 @@ def matmul(view: View) -> Sequence[Layout | None]:
     left, right = view.layout(0), view.layout(1)
     if left is None or right is None or left.rank < 2 or right.rank < 2:
         return [_opaque(view, left, right, f"{why}: a product of two computed tensors")]
-    return [_contraction(view, left, right, why)]
+    return [contraction(view, left, right, why, list(range(left.rank)))]
 
 
-def _contraction(view: View, left: Layout, right: Layout, why: str) -> Layout:
-    """Both operands computed: the channels that are summed over are the same in both, and end here.
+def contraction(view: View, left: Layout, right: Layout, why: str, order: Sequence[int | None]) -> Layout:
+    """Both operands computed, [..., M, K] and [..., K, N]: the channels that are summed over are the same, and end here.
+
+    ``order`` says which axis of the first input each axis of ``left`` is, None for one of size 1 that it has not.
 
     Where they are labelled jointly with another axis (dimensions of a head with the heads) only one of the two can shrink: the
     dimensions, alike in every head, or whole heads.
@@ -195,7 +197,7 @@ def _contraction(view: View, left: Layout, right: Layout, why: str) -> Layout:
         view.equate(first, second, why)
         along = first.reshape([-1 if a == axes[0] else 1 for a in range(left.rank)])
         for labels in wide:
-            view.multiplies(Product(node_key(view.node), 0, along if labels is None else labels))
+            view.multiplies(Product(node_key(view.node), 0, _as_given(along if labels is None else labels, order)))
     else:
         for labels, other in ((first, right), (second, left)):
             if labels is not None:
@@ -203,6 +205,13 @@ def _contraction(view: View, left: Layout, right: Layout, why: str) -> Layout:
     left = select(left, [*range(axes[0]), ()])
     right = select(right, [*range(axes[1]), (), right.rank - 1])
     return broadcast(view, left, right, why)
+
+
+def _as_given(labels: Labels, order: Sequence[int | None]) -> Labels:
+    """Labels over axes in another order, over the axes as they are."""
+    known = [a for a in order if a is not None]
+    labels = np.squeeze(labels, tuple(k for k, a in enumerate(order) if a is None))
+    return np.transpose(labels, [known.index(a) for a in range(len(known))])
 
 
 def _in_every_head(view: View, left: Layout, right: Layout, axes: tuple[int, int], why: str) -> tuple[Layout, Layout]:

@@ -552,6 +552,17 @@ def fused_attention(net: Net, how: str) -> str:
     return net.op("MatMul", net.op("Reshape", mixed, net.const(np.array([2, 5, 8]))), net.const(net.random(8, 3)))
 
 
+def einsum_attention(net: Net, scores: str, mix: str) -> str:
+    """Two heads of four; queries are [batch, heads, tokens, dimensions]."""
+    i, made = net.input(2, 5, 8), []
+    for name in "qkv":
+        x = net.op("Reshape", net.op("MatMul", i, net.const(net.random(8, 8)), out=name), net.const(np.array([2, 5, 2, 4])))
+        made.append(net.op("Transpose", x, perm=[0, 2, 1, 3]))
+    score = net.op("Softmax", net.op("Einsum", made[0], made[1], equation=scores))
+    mixed = net.op("Reshape", net.op("Einsum", score, made[2], equation=mix), net.const(np.array([2, 5, 8])))
+    return net.op("MatMul", mixed, net.const(net.random(8, 3)))
+
+
 def grouped_query(net: Net) -> str:
     """Four heads of queries, two of keys and values, which Expand repeats."""
     i = net.input(2, 5, 8)
@@ -691,6 +702,9 @@ CASES: dict[str, Case] = {
     "fused attention, gather": Case(partial(fused_attention, how="gather"), {"qkv": 4, "mixed": 4}),
     "fused attention, slice": Case(partial(fused_attention, how="slice"), {"qkv": 4, "mixed": 4}),
     "fused attention, split": Case(partial(fused_attention, how="split"), {"qkv": 8, "mixed": 4}),
+    "attention by Einsum": Case(
+        partial(einsum_attention, scores="bhid,bhjd->bhij", mix="bhij,bhjd->bihd"), {"q": 4, "k": 4, "v": 4}
+    ),
     "grouped queries": Case(grouped_query, {"q": 4, "k": 4, "v": 4}),
     "equal vectors": Case(equal_vectors, {"a": 6, "c": 6}),
     "group norm in three nodes": Case(group_norm_lowered, {"a": 2}),
