@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphopt.ops import channels, cost
 from graphopt.ops.affine import matrices as affine
+from graphopt.ops.channels.einsum import is_product
 from graphopt.ops.row import QuantRule, Role, Row
 
 ROWS = (
@@ -15,5 +16,6 @@ ROWS = (
         channels=channels.GEMM,
         quant=QuantRule(Role.KERNEL, weight=1, bias=2, axis=0),
     ),
+    Row("Einsum", when=is_product, cost=cost.einsum, channels=channels.EINSUM, quant=QuantRule(Role.NONE)),
     Row("MatMul", cost=cost.matmul, affine=affine.matmul, channels=channels.MATMUL, quant=QuantRule(Role.KERNEL, weight=1, axis=1)),
 )

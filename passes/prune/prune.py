@@ -17,10 +17,13 @@ from graphopt.model import Model
 from graphopt.ops.channels import Labels
 from graphopt.passes.prune.allocate import Macs
 from graphopt.passes.prune.dead import dead_units
+from graphopt.passes.prune.importance import channel_norms
 from graphopt.passes.prune.masks import from_masks, read_masks
 from graphopt.passes.prune.plan import Planner, Settings
 from graphopt.passes.prune.realise import realise
-from graphopt.passes.prune.reference import masked
+from graphopt.passes.prune.reference import masked, reference, without_channels
+from graphopt.passes.prune.reorder import Moves, aligned, channels_of, reordered
+from graphopt.passes.prune.spaces import translated
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
@@ -45,9 +48,19 @@ class Prune(Pass):
     )
     ratio: float | None = option(None, "share of each group's channels to remove; 0 removes only channels that are dead")
     masks: Path | None = option(None, "npz archive: tensor name -> boolean or number per channel; False and 0 are removed")
+    conflicts: Literal["refuse", "intersect"] = option(
+        "refuse", "where masks of one group differ: leave the group alone, or remove what any of them removes"
+    )
+    space: Literal["model", "original"] = option(
+        "model", "what masks speak of: the graph as it is by now (names that it lost are looked up), or the file's, before any pass"
+    )
     multiple: int | None = option(None, "widths are multiples of this; the target's channel step if not given")
     importance: Literal["auto", "activations", "norm"] = option(
         "auto", "what orders channels: loss on the data after compensation, or weight norms; auto: by whether there is data"
+    )
+    heads: bool = option(False, "of attention remove whole heads, not dimensions of every head")
+    lossy_norm: bool = option(
+        False, "remove also channels that a normalisation averages over (the widths of transformers); what is left is not exact"
     )
     compensate: bool = option(True, "let the channels that stay make up for the removed ones (needs data)")
     ridge: float = option(1e-3, "regularisation of the compensation, relative to the mean energy of a channel")
@@ -58,20 +71,23 @@ class Prune(Pass):
         return self._settled(ctx)._prune(model, ctx, Outcome())
 
     def _prune(self, model: Model, ctx: Context, outcome: Outcome) -> Outcome:
-        if _computed_weights(model):
-            outcome.changed = Simplify().run(model, ctx).changed
-        model.sort()
-        graph = Analyses(model.copy()).get(Channels(ctx.input_shapes()))
+        outcome.changed = ready(model, ctx)
+        graph = Analyses(model.copy()).get(Channels(ctx.input_shapes(), self.heads, self.lossy_norm))
         outcome.refusals = [
             Refusal(f"'{g.tensor}'", "frozen-channels", f"{g.size} channels cannot go: {g.frozen}")
             for g in graph.groups
             if g.frozen
         ]
         usable = _certifiable(graph, outcome)
-        planner = Planner(graph, ctx, self._settings(ctx), usable)
-        removed = self._remove(planner, outcome)
+        settings = self._settings(ctx)
+        chosen, moves = self._arranged(graph, usable, ctx, outcome)
+        moved = reordered(graph, moves) if moves else graph
+        if moved is None:
+            moved, moves, chosen = graph, {}, self._unmoved(chosen, graph, moves, outcome)
+        planner = Planner(moved, ctx, settings, usable, moves)
+        removed = self._remove(planner, chosen, outcome)
         if removed is not None:
-            self._apply(model, planner, removed, outcome)
+            self._apply(model, graph, planner, removed, outcome)
         self._report(model, planner, removed, outcome)
         return outcome
 
@@ -105,12 +121,36 @@ class Prune(Pass):
 
     # -- deciding and checking -------------------------------------------------------------------------------------------
 
-    def _remove(self, planner: Planner, outcome: Outcome) -> NDArray[np.bool_] | None:
+    def _arranged(self, graph: ChannelGraph, usable: list[Group], ctx: Context, outcome: Outcome) -> tuple[Labels, Moves]:
+        """What masks ask for; and how channels of blocks that shrink alike are put together."""
+        if self.masks is not None:
+            masks, every = read_masks(self.masks), self.space == "original"
+            pairs = list(masks.items())
+            if every or not masks.keys() <= {name for name, _, _ in graph.flow.layouts()}:
+                before = Analyses(ctx.original.copy()).get(Channels(ctx.input_shapes(), self.heads, self.lossy_norm))
+                pairs = translated(masks, graph, before, every=every)
+            choice = from_masks(graph, pairs, str(self.masks), intersect=self.conflicts == "intersect")
+            outcome.refusals += choice.refusals
+            return np.asarray(choice.units, np.int64), choice.moves
+        return np.zeros(0, np.int64), {} if self.ratio == 0 else aligned(graph, usable, channel_norms(graph))
+
+    @staticmethod
+    def _unmoved(chosen: Labels, graph: ChannelGraph, moves: Moves, outcome: Outcome) -> Labels:
+        """``chosen`` without the units of channels that cannot be moved."""
+        units = graph.flow.table.find(np.asarray(sorted(moves), np.int64))
+        for group in graph.groups:
+            if np.isin(group.units, chosen).any() and np.isin(group.units, units).any():
+                why = "its mask removes other channels of one block than of another, and a constant cannot be put in another order"
+                outcome.refusals.append(Refusal(f"'{group.tensor}'", "uneven-mask", why))
+                chosen = chosen[~np.isin(chosen, group.units)]
+        return chosen
+
+    def _remove(self, planner: Planner, chosen: Labels, outcome: Outcome) -> NDArray[np.bool_] | None:
         """The labels to remove, certified; groups that fail are left out and the rest is planned anew."""
         graph = planner.graph
         budget = None
         for _ in range(len(planner.groups) + 1):
-            units = self._units(planner, outcome, budget)
+            units = self._units(planner, chosen, budget)
             if not units.size:
                 return None
             removed = graph.flow.table.marked(units)
@@ -132,27 +172,33 @@ class Prune(Pass):
             return None
         return (DEFAULT_MACS if self.macs is None else self.macs) * graph.cost.macs
 
-    def _units(self, planner: Planner, outcome: Outcome, budget: float | None) -> Labels:
+    def _units(self, planner: Planner, chosen: Labels, budget: float | None) -> Labels:
         graph = planner.graph
         allowed = np.asarray(sorted(int(u) for g in planner.groups for u in g.units), np.int64)
         if self.masks is not None:
-            units, refusals = from_masks(graph, read_masks(self.masks), str(self.masks))
-            outcome.refusals += [r for r in refusals if r not in outcome.refusals]
-            units = units[np.isin(units, allowed)]
+            units = chosen[np.isin(chosen, allowed)]
             planner.measure_all([g for g in planner.groups if np.isin(g.units, units).any()])
             return units
         if self.ratio == 0:
-            units = dead_units(graph)
-            return _never_empty(planner.groups, units[np.isin(units, allowed)])
+            planner.dead = planner.dead or dead_units(graph)
+            return _never_empty(planner.groups, planner.dead.units[np.isin(planner.dead.units, allowed)])
         if self.ratio is not None:
             return planner.by_ratio(self.ratio)
         goal = self._goal(graph)
         return planner.by_macs(budget or goal or 0.0)
 
-    def _apply(self, model: Model, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
-        graph = planner.graph
+    def _apply(self, model: Model, original: ChannelGraph, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
+        graph, moves = planner.graph, planner.moves
         updates = planner.update(removed)
-        outcome.reference = graph.model if self.ratio == 0 else masked(graph, removed, updates).model
+        if self.ratio == 0:
+            outcome.reference = graph.model
+        elif moves and not updates:
+            units = np.concatenate([g.units[removed[g.units]] for g in graph.groups])
+            outcome.reference = without_channels(original, channels_of(original, units, moves))
+        else:
+            outcome.reference = reference(graph, masked(graph, removed, updates), removed)
+        if moves:
+            reordered(original, moves, into=model)
         realise(masked(graph, removed, updates, into=model), graph, removed, in_place=True)
         outcome.changed = True
 
@@ -161,6 +207,7 @@ class Prune(Pass):
     def _report(self, model: Model, planner: Planner, removed: NDArray[np.bool_] | None, outcome: Outcome) -> None:
         graph, ctx = planner.graph, planner.ctx
         before = graph.cost.macs
+        outcome.refusals += _held(planner)
         after = Analyses(model).get(Cost(ctx.input_shapes())).macs if outcome.changed else before
         outcome.rewrites += _rewrites(graph, removed)
         goal = self._goal(graph)
@@ -170,6 +217,12 @@ class Prune(Pass):
                 outcome.notes.append(
                     f"the multiply-accumulates of {len(graph.cost.unknown)} operators are not known and not counted"
                 )
+        averages = _shortened(graph, removed)
+        if averages:
+            outcome.notes.append(
+                f"not exact (lossy-norm): {averages} normalisations average over fewer channels; the result was held against"
+                " the original in which they do so too"
+            )
         if not ctx.calibrated and removed is not None and (planner.settings.activations or goal is not None):
             outcome.notes.append("channels were chosen without data: generated inputs say little about what the network needs")
         if not ctx.calibrated and self.ratio == 0 and removed is None:
@@ -185,6 +238,7 @@ class Prune(Pass):
             multiple=planner.settings.multiple,
             importance="activations" if planner.settings.activations else "norm",
             compensated=planner.settings.compensate,
+            lossy_norms=averages,
             groups=[
                 {
                     "id": g.id,
@@ -211,9 +265,23 @@ class Prune(Pass):
         outcome.notes.append(why)
 
 
+def ready(model: Model, ctx: Context) -> bool:
+    """Sort the model, and simplify it where that tells more of its channels; whether that changed anything.
+
+    Exporters leave weights behind casts and identities, and compute sizes from shapes that are known. What no output needs would
+    keep channels that it reads.
+    """
+    changed = Simplify().run(model, ctx).changed if _computed_weights(model) else False
+    swept = model.sweep() > 0
+    model.sort()
+    return changed or swept
+
+
 def _computed_weights(model: Model) -> bool:
-    """Whether a weight is computed from constants, as exporters leave them behind casts and identities."""
+    """Whether a weight is computed from constants, or a size by Shape."""
     for node in model.graph.nodes:
+        if node.op == "Shape":
+            return True
         if node.op in _MIXERS and len(node.inputs) > 1 and any(_is_computed(model, t) for t in node.inputs[:3]):
             return True
     return False
@@ -265,6 +333,27 @@ def _give_up(groups: list[Group], failed: dict[str, str], outcome: Outcome) -> N
         groups.remove(group)
         why = f"its {group.size} channels stay: removing some would not be exact ({failed[group.id]})"
         outcome.refusals.append(Refusal(f"'{group.tensor}'", "not-certified", why))
+
+
+def _held(planner: Planner) -> list[Refusal]:
+    """Channels that are one number everywhere and stay, by group."""
+    found: list[Refusal] = []
+    held = planner.dead.held if planner.dead is not None else {}
+    gone = set(planner.dead.units.tolist()) if planner.dead is not None else set[int]()
+    for group in planner.groups:
+        reasons = [held[u] for u in group.units.tolist() if u in held and u not in gone]
+        if reasons:
+            found.append(
+                Refusal(f"'{group.tensor}'", "constant-channel", f"{len(reasons)} channels are constant, but {reasons[0]}")
+            )
+    return found
+
+
+def _shortened(graph: ChannelGraph, removed: NDArray[np.bool_] | None) -> int:
+    """How many operators average over fewer channels than before."""
+    if removed is None:
+        return 0
+    return sum(any(removed[labels].any() for _, labels in a.axes) for a in graph.flow.averages)
 
 
 def _never_empty(groups: list[Group], units: Labels) -> Labels:

@@ -1,18 +1,21 @@
 """How channels flow through operators: the ``channels`` column of the operator rows.
 
 ``layout`` holds labels along factored axes and moves them, ``ties`` the steps that rules are made of, ``rule`` what a rule may
-ask and say. The rules themselves, by manner: ``mixing``, ``pointwise``, ``axes``, ``movement``, ``sizes``; ``resizing`` mends
-constants.
+ask and say. The rules themselves, by manner: ``mixing``, ``recurrent``, ``pointwise``, ``axes``, ``movement``, ``sizes``;
+``resizing`` mends constants.
 """
 
-from graphopt.ops.channels import axes, mixing, movement, pointwise, resizing, sizes
+from graphopt.ops.channels import axes, einsum, mixing, movement, pointwise, recurrent, resizing, sizes
 from graphopt.ops.channels.layout import Field, Labels, Layout
-from graphopt.ops.channels.rule import ChannelRule, Mixer, Resizing, View
+from graphopt.ops.channels.rule import Average, ChannelRule, Mixer, Product, Resizing, View
 
 CONV = ChannelRule(mixing.conv, mixing.resize_groups)
 CONV_TRANSPOSE = ChannelRule(mixing.conv_transpose, mixing.resize_groups)
 GEMM = ChannelRule(mixing.gemm)
 MATMUL = ChannelRule(mixing.matmul)
+EINSUM = ChannelRule(einsum.einsum)
+
+RECURRENT = ChannelRule(recurrent.recurrent, recurrent.resize_hidden)
 
 UNARY = ChannelRule(pointwise.unary)
 UNARY_ZERO = ChannelRule(pointwise.unary, zero=True)
@@ -46,4 +49,4 @@ DEPTH_TO_SPACE = ChannelRule(movement.depth_to_space, zero=True)
 SOURCE = ChannelRule(sizes.source, sizes=(0,))
 RESAMPLE = ChannelRule(sizes.resample, sizes.resize_sizes, zero=True, sizes=(3,))
 
-__all__ = ["ChannelRule", "Field", "Labels", "Layout", "Mixer", "Resizing", "View"]
+__all__ = ["Average", "ChannelRule", "Field", "Labels", "Layout", "Mixer", "Product", "Resizing", "View"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -11,12 +12,13 @@ from graphopt.model import node_label
 from graphopt.ops import attrs
 from graphopt.ops.channels.axes import axes_of, axis_of
 from graphopt.ops.channels.layout import Labels, Layout, select, with_axis
-from graphopt.ops.channels.regroup import Copy, Target, lost_factors, reshaped
+from graphopt.ops.channels.regroup import Copy, One, Target, lost_factors, reshaped
 from graphopt.ops.channels.rule import View
 from graphopt.ops.channels.ties import (
     broadcast,
     index_axis,
     isolate,
+    pick,
     seal,
     seal_all,
     seal_factor,
@@ -83,7 +85,17 @@ def reshape(view: View) -> Sequence[Layout | None]:
         return give_up(view, "its shape is not known")
     if any(size == 0 for size in data.factors) or 0 in target:
         return give_up(view, "an empty tensor")
-    return [regroup(view, data, target)]
+    if data.fields:
+        # An axis of size 1 has no labels, unless it had more channels before they were removed.
+        target = [One() if t == 1 and view.once(f"axis {a}", lambda: 0) else t for a, t in enumerate(target)]
+    made = regroup(view, data, target)
+    for axis in range(made.rank if data.fields else 0):
+        view.once(f"axis {axis}", partial(_has_labels, made, axis))
+    return [made]
+
+
+def _has_labels(layout: Layout, axis: int) -> int:
+    return int(bool(layout.fields_on(axis)))
 
 
 def flatten(view: View) -> Sequence[Layout | None]:
@@ -189,6 +201,11 @@ def split(view: View) -> Sequence[Layout | None]:
     if data is None or axis is None:
         return give_up(view, "its axis or its rank are not known")
     sizes = split_sizes(view.node, view.facts, axis)
+    if sizes is not None and 0 not in sizes and sum(sizes) == data.size(axis) and len(sizes) == len(view.node.outputs):
+        bounds = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
+        parts = [pick(data, axis, np.arange(bounds[k], bounds[k + 1])) for k in range(len(sizes))]
+        if None not in parts:
+            return parts
     data, labels = vector(view, data, axis, why)
     if labels is None or sizes is None or sum(sizes) != labels.size or len(sizes) != len(view.node.outputs):
         data = seal(view, data, [axis], f"{why}: sizes that are not known")
@@ -230,6 +247,12 @@ def slice_(view: View) -> Sequence[Layout | None]:
             return give_up(view, "computed ends")
         return [_resized(seal(view, data, axes, f"{why}: computed ends"), axes, shape)]
     for axis, start, end, step in ranges:
+        size = data.size(axis) or 0
+        chosen = np.arange(size)[slice(start, _end(end, step, size), step)]
+        picked = pick(data, axis, chosen) if chosen.size else None
+        if picked is not None:
+            data = picked
+            continue
         data, labels = vector(view, data, axis, why)
         if labels is None:
             data = _resized(data, [axis], shape)
@@ -273,8 +296,17 @@ def gather(view: View) -> Sequence[Layout | None]:
             return [None]
         where = seal_all(view, where, f"{why}: labels as indices")
         return [select(data, [*range(axis), *where.axes, *range(axis + 1, data.rank)])]
-    data, labels = vector(view, data, axis, why)
     new: list[Entry] = [(int(n),) for n in indices.shape]
+    joint = any(len(f.at) > 1 for f in data.fields_on(axis))
+    if indices.size and (indices.ndim == 1 or (indices.ndim == 0 and joint)):
+        picked = pick(data, axis, indices.reshape(-1).astype(np.int64))
+        if picked is not None and indices.ndim == 1:
+            return [picked]
+        if picked is not None:
+            # One of them, as a tensor of fewer axes: the others along this axis stay, or the index would mean another.
+            picked = seal(view, picked, [axis], f"{why} of the axis")
+            return [select(picked, [a for a in range(picked.rank) if a != axis])]
+    data, labels = vector(view, data, axis, why)
     if labels is not None and indices.ndim == 1 and indices.size:
         return [index_axis(data, axis, labels[indices])]
     data = seal(view, data, [axis], f"{why} of the axis")

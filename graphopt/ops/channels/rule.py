@@ -29,16 +29,19 @@ class Mixer:
 
     Attributes:
         node: its id.
-        data, weight: indices of its inputs; ``bias`` is where a bias is or could be added, None if there is no such input.
+        data, weight: indices of its inputs; ``data`` is None where it sums over its own outputs (the state of a recurrent layer);
+            ``bias`` is where a bias is or could be added, None if there is no such input.
         data_axis: the axis of the data input that it sums over.
         columns, rows: the axes of the weight that it sums over and that make its output channels.
         groups: blocks of a grouped convolution.
         blockwise: whether such blocks go as a whole (as in a depthwise convolution) instead of shrinking alike.
+        repeats: how many rows one output channel has (the gates of a recurrent layer).
+        linear: whether what it makes is the sum, or a function of it.
         rows_in_data_order: whether the axis ``rows`` (Conv) or the axis ``columns`` (ConvTranspose) counts through all blocks.
     """
 
     node: str
-    data: int
+    data: int | None
     weight: int
     bias: int | None
     data_axis: int
@@ -47,6 +50,41 @@ class Mixer:
     groups: int = 1
     blockwise: bool = False
     rows_in_data_order: bool = True
+    repeats: int = 1
+    linear: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """An operator that sums over channels of two computed tensors, as attention does over the dimensions of a head.
+
+    A removed channel is one of which input ``data`` reads zero.
+
+    Attributes:
+        node: its id.
+        data: index of the input that is masked.
+        labels: its labels, of its rank and of size 1 along the axes that they do not depend on: they vary along the axis that is
+            summed over, and along that of the heads if the channels of one head are not those of another.
+    """
+
+    node: str
+    data: int
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """An operator that averages over channels, and is allowed to do so over fewer.
+
+    Attributes:
+        node: its id.
+        over: the axes of its first input that it averages over.
+        axes: those of them that have labels, with the labels along them.
+    """
+
+    node: str
+    over: tuple[int, ...]
+    axes: tuple[tuple[int, Labels], ...]
 
 
 class View(Protocol):
@@ -70,12 +108,20 @@ class View(Protocol):
         """The value of a constant input, None if it is not given or not constant."""
         ...
 
+    def known(self, index: int) -> bool:
+        """Whether an input is computed from constants alone."""
+        ...
+
     def shape(self, index: int) -> Shape | None:
         """The shape of an output."""
         ...
 
     def equate(self, a: Labels, b: Labels, why: str) -> None:
         """Say that these labels, broadcast against each other, go together or stay together."""
+        ...
+
+    def alike(self, blocks: Labels, why: str) -> None:
+        """Say that of the labels [blocks, n] as many of every row stay: the n-th ones go together, whichever those are."""
         ...
 
     def freeze(self, labels: Labels, why: str) -> None:
@@ -92,6 +138,24 @@ class View(Protocol):
 
     def mixes(self, mixer: Mixer) -> None:
         """Say that this node is a mixer."""
+        ...
+
+    def multiplies(self, product: Product) -> None:
+        """Say that this node is a product of two computed tensors."""
+        ...
+
+    def averages(self, average: Average) -> None:
+        """Say that this node averages over channels that may go all the same."""
+        ...
+
+    @property
+    def lossy(self) -> bool:
+        """Whether channels may go that a normalisation averages over."""
+        ...
+
+    @property
+    def heads(self) -> bool:
+        """Whether attention loses whole heads rather than dimensions of every head."""
         ...
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphopt.ops.channels.layout import Field, Labels, Layout, normal, select, uncover, with_axis
 from graphopt.ops.channels.regroup import common, refine
@@ -31,10 +32,11 @@ def seal_factor(view: View, layout: Layout, factor: int, why: str) -> Layout:
 
 
 def seal_factors(view: View, layout: Layout, factors: Sequence[int], why: str) -> Layout:
-    """``layout`` in normal form after all of ``factors`` were sealed."""
+    """``layout`` in normal form after all of ``factors`` were sealed; ``why`` is then why what has no labels cannot shrink."""
+    found = any(layout.field_at(factor) is not None for factor in factors)
     for factor in factors:
         layout = seal_factor(view, layout, factor, why)
-    return normal(layout.axes, layout.fields, layout.why)
+    return normal(layout.axes, layout.fields, why if found else layout.why)
 
 
 def seal(view: View, layout: Layout, axes: Sequence[int], why: str) -> Layout:
@@ -45,6 +47,12 @@ def seal(view: View, layout: Layout, axes: Sequence[int], why: str) -> Layout:
 def seal_all(view: View, layout: Layout, why: str) -> Layout:
     """``layout`` after all its axes were said to keep their sizes: all its labels are frozen or one."""
     return seal(view, layout, range(layout.rank), why)
+
+
+def seal_joint(view: View, layout: Layout, why: str) -> Layout:
+    """``layout`` without labels over several axes at once: a computed weight may have them."""
+    crossing = [f for f in layout.fields if len({layout.axis_of(at) for at in f.at}) > 1]
+    return seal_factors(view, layout, [at for f in crossing for at in f.at], f"{why}: a weight with channels across its axes")
 
 
 def seal_inputs(view: View, why: str) -> None:
@@ -81,6 +89,19 @@ def vector(view: View, layout: Layout, axis: int, why: str) -> tuple[Layout, Lab
     shape = [int(f or 0) for f in layout.axes[axis]]
     inner = [size if at in fields[0].at else 1 for at, size in zip(span, shape, strict=True)]
     return layout, np.broadcast_to(fields[0].labels.reshape(inner), shape).reshape(-1)
+
+
+def pick(layout: Layout, axis: int, indices: NDArray[np.int64]) -> Layout | None:
+    """``layout`` with the elements ``indices`` of an axis that is one factor, with their labels; None if it is not one.
+
+    Labels over this axis and others jointly stay so: of [3, heads, dims] the first is [heads, dims].
+    """
+    if len(layout.axes[axis]) != 1 or not layout.fields_on(axis):
+        return None
+    at = layout.span(axis).start
+    fields = [Field(f.at, np.take(f.labels, indices, f.at.index(at))) if at in f.at else f for f in layout.fields]
+    axes = [(int(indices.size),) if a == axis else factors for a, factors in enumerate(layout.axes)]
+    return normal(axes, fields, layout.why)
 
 
 def vector_or_fixed(view: View, layout: Layout, axis: int, tag: str, why: str) -> tuple[Layout, Labels | None]:
@@ -142,16 +163,26 @@ def _seal_raw(view: View, layout: Layout, axis: int, why: str) -> Layout:
 
 
 def _drop_one_sided(view: View, a: Layout, b: Layout, why: str) -> tuple[Layout, Layout]:
-    """Seal factors that only one of two aligned layouts covers, where the other has elements of its own."""
+    """Keep factors whole that only one of two aligned layouts covers, where the other has elements of its own."""
     for axis in range(a.rank):
         if a.axes[axis] == () or b.axes[axis] == ():
             continue
         covered = [{k for k, at in enumerate(x.span(axis)) if x.field_at(at) is not None} for x in (a, b)]
         for k in sorted(covered[0] - covered[1]):
-            a = seal_factor(view, a, a.span(axis)[k], b.why or why)
+            a = _whole_factor(view, a, a.span(axis)[k], b.why or why)
         for k in sorted(covered[1] - covered[0]):
-            b = seal_factor(view, b, b.span(axis)[k], a.why or why)
+            b = _whole_factor(view, b, b.span(axis)[k], a.why or why)
     return a, b
+
+
+def _whole_factor(view: View, layout: Layout, factor: int, why: str) -> Layout:
+    """``layout`` after ``factor`` was said to keep its size; labels over it and others stay, as many go for each index of it."""
+    field = layout.field_at(factor)
+    if field is None or len(field.at) == 1:
+        return seal_factor(view, layout, factor, why)
+    k = field.at.index(factor)
+    view.alike(np.moveaxis(field.labels, k, 0).reshape(field.labels.shape[k], -1), why)
+    return layout
 
 
 def _join_axes(a: Layout, b: Layout) -> tuple[list[tuple[int | str | None, ...]], dict[int, int], dict[int, int]]:
