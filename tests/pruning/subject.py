@@ -1,0 +1,45 @@
+"""What is tested: graphopt's groups, and its two ways to prune, behind four functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from graphopt.analysis import Analyses
+from graphopt.analysis.channels import ChannelGraph, Channels
+from graphopt.model import Model
+from graphopt.passes.prune import Prune
+from graphopt.passes.prune.realise import realise
+from graphopt.passes.prune.reference import masked
+from graphopt.pipeline import Context, Outcome
+
+
+def groups_of(proto: onnx.ModelProto) -> dict[str, Any]:
+    """What ``graphopt groups --format json`` says."""
+    return Analyses(Model.load(proto)).get(Channels()).to_json()
+
+
+def by_ratio(proto: onnx.ModelProto, ratio: float = 0.5, multiple: int = 1) -> tuple[onnx.ModelProto, Outcome]:
+    """The pass, by weight norms."""
+    model = Model.load(proto)
+    context = Context(model)
+    outcome = Prune(ratio=ratio, multiple=multiple, importance="norm", compensate=False).run(model, context)
+    return model.proto(), outcome
+
+
+def by_random_masks(proto: onnx.ModelProto, seed: int) -> tuple[onnx.ModelProto, list[str]]:
+    """Some units of every group, at random; and what the certificate says."""
+    model = Model.load(proto)
+    model.sort()
+    graph = Analyses(model).get(Channels())
+    rng = np.random.default_rng(seed)
+    chosen = [_some(graph, group.units, rng) for group in graph.prunable if group.size > 1]
+    removed = graph.flow.table.marked(np.concatenate(chosen) if chosen else np.zeros(0, np.int64))
+    result = realise(masked(graph, removed, {}), graph, removed)
+    return result.model.proto(), [problem.why for problem in result.problems]
+
+
+def _some(graph: ChannelGraph, units: Any, rng: np.random.Generator) -> Any:
+    return rng.choice(units, rng.integers(1, len(units)), replace=False)
