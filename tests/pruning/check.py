@@ -28,17 +28,18 @@ class Verdict:
     gone: Gone
     shapes: dict[str, tuple[int, ...]]
 
-    def removed(self, tensor: str) -> int:
-        """How many channels of a tensor are gone: slices of axis 1, or of the last axis in tensors of rank 2 and 3."""
-        lost = self.gone.tensors.get(tensor)
-        if lost is None:
-            return 0
-        return max((int(np.count_nonzero(_slices(lost, axis))) for axis in range(lost.ndim)), default=0)
+    def channels(self, tensor: str) -> NDArray[np.int64]:
+        """The channels of a tensor that are gone: along the axis on which some are and some are not."""
+        lost = self.gone.tensors.get(tensor, np.zeros((), bool))
+        for axis in range(lost.ndim):
+            every = lost.all(axis=tuple(k for k in range(lost.ndim) if k != axis))
+            if every.any() and not every.all():
+                return np.flatnonzero(every)
+        return np.zeros(0, np.int64)
 
-
-def _slices(lost: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    every = lost.all(axis=tuple(k for k in range(lost.ndim) if k != axis))
-    return every if not every.all() else np.zeros_like(every)
+    def some(self, tensor: str) -> bool:
+        """Whether anything of a tensor is gone."""
+        return bool(self.gone.tensors.get(tensor, np.zeros((), bool)).any())
 
 
 def facts_of(proto: onnx.ModelProto, values: dict[str, Array]) -> Facts:

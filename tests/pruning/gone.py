@@ -187,12 +187,69 @@ def _expanded(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
     return np.array(np.broadcast_to(walk.of(node, 0), walk.shape(node.output[0])))
 
 
-_ELEMENTWISE = (
-    "Add Sub Mul Div Pow Max Min Sum Mean And Or Xor Not Equal Greater GreaterOrEqual Less LessOrEqual Where Mod PRelu Clip Relu "
-    "LeakyRelu Sigmoid Tanh HardSigmoid HardSwish Elu Selu Celu Softplus Softsign Gelu Mish Swish Erf Exp Log Sqrt Abs Neg Sign "
-    "Floor Ceil Round Reciprocal Identity Dropout Cast CastLike ThresholdedRelu IsNaN IsInf Sin Cos BitShift QuantizeLinear "
-    "DequantizeLinear BatchNormalization InstanceNormalization"
-).split()
+_ELEMENTWISE = [
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Max",
+    "Min",
+    "Sum",
+    "Mean",
+    "And",
+    "Or",
+    "Xor",
+    "Not",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Where",
+    "Mod",
+    "PRelu",
+    "Clip",
+    "Relu",
+    "LeakyRelu",
+    "Sigmoid",
+    "Tanh",
+    "HardSigmoid",
+    "HardSwish",
+    "Elu",
+    "Selu",
+    "Celu",
+    "Softplus",
+    "Softsign",
+    "Gelu",
+    "Mish",
+    "Swish",
+    "Erf",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Abs",
+    "Neg",
+    "Sign",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Reciprocal",
+    "Identity",
+    "Dropout",
+    "Cast",
+    "CastLike",
+    "ThresholdedRelu",
+    "IsNaN",
+    "IsInf",
+    "Sin",
+    "Cos",
+    "BitShift",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "BatchNormalization",
+    "InstanceNormalization",
+]
 _FIRST_ONLY = ("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear", "Dropout", "Clip", "CastLike")
 
 

@@ -6,7 +6,59 @@ from typing import Any
 
 import pytest
 
-KNOWN: dict[tuple[str, str], str] = {}
+_ATTENTION = "attention's products of two computed tensors freeze or tie what they sum over"
+_COUNTS = "blocks of grouped operators and shuffles lose equal indices, not equal counts"
+_RECURRENT = "LSTM and GRU are unknown operators"
+_QUANTIZED = "scales per channel freeze the channels"
+
+_ATTENTIONS = (
+    "separate QKV",
+    "relative bias",
+    "fused QKV by Split",
+    "fused QKV by Gather",
+    "grouped-query Expand",
+    "rotary positions",
+    "Swin: roll and windows",
+)
+
+KNOWN: dict[tuple[str, str], str] = {
+    **{(name, aspect): _ATTENTION for name in _ATTENTIONS for aspect in ("free", "ratio")},
+    ("fused QKV within heads", "free"): _ATTENTION,
+    **{(name, "together"): _ATTENTION for name in ("fused QKV by Gather", "fused QKV within heads", "grouped-query Expand")},
+    ("heads of one size", "mask file"): _ATTENTION,
+    **{(name, aspect): _RECURRENT for name in ("LSTM", "LSTM in two directions", "GRU") for aspect in ("free", "ratio")},
+    ("LSTM units", "mask file"): _RECURRENT,
+    ("grouped after a concat that straddles", "free"): _COUNTS,
+    **{("grouped, shuffle, grouped", aspect): _COUNTS for aspect in ("free", "ratio")},
+    **{
+        (name, "mask file"): _COUNTS
+        for name in (
+            "a shuffle, equal counts",
+            "a shuffle, one block only",
+            "grouped, equal counts in both partitions",
+            "grouped, unequal counts",
+        )
+    },
+    **{
+        (f"quantized {what}", aspect): _QUANTIZED
+        for what in ("weights, axis 0", "weights, axis 1", "activations, axis 1")
+        for aspect in ("free", "ratio")
+    },
+    ("shortcut padded with channels", "free"): "channels that Pad adds are frozen; it could add fewer",
+    ("batch norm of zero shift and mean behind zero filters", "dead, goes"): "a batch norm passes zeros if shift and mean are zero",
+    ("pad with zeros", "dead, goes"): "Pad with zeros keeps a dead channel dead",
+    ("quantizers", "dead, goes"): "quantizing and dequantizing keeps zero",
+    **{
+        (name, "dead, goes"): "a constant channel could go into its reader's bias"
+        for name in (
+            "Sigmoid, 1x1 reader",
+            "Sigmoid, unpadded reader",
+            "a bias, 1x1 reader",
+            "a bias, unpadded reader",
+            "a batch norm's shift, 1x1 reader",
+        )
+    },
+}
 
 
 def parameters(names: Any, aspect: str) -> list[Any]:

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tests.nets import feed_for
 from tests.pruning.check import Verdict, distance
 from tests.pruning.gone import Facts, gone_in, masked
-from tests.pruning.nets import captured, constants_of
+from tests.pruning.nets import captured, constants_of, plain_session
 
 Array = NDArray[Any]
 
@@ -22,16 +21,8 @@ KEPT = 1e-4
 """Of an output's range, in float32."""
 
 
-def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def outputs_of(proto: onnx.ModelProto, feed: dict[str, Array]) -> list[Array]:
-    return [np.asarray(y) for y in session(proto).run(None, feed)]
+    return [np.asarray(y) for y in plain_session(proto).run(None, feed)]
 
 
 def facts_of(proto: onnx.ModelProto, feed: dict[str, Array]) -> Facts:

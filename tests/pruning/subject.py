@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,20 @@ def by_ratio(proto: onnx.ModelProto, ratio: float = 0.5, multiple: int = 1) -> t
     model = Model.load(proto)
     context = Context(model)
     outcome = Prune(ratio=ratio, multiple=multiple, importance="norm", compensate=False).run(model, context)
+    return model.proto(), outcome
+
+
+def by_masks(proto: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, Outcome]:
+    """The pass, by a file of masks."""
+    model = Model.load(proto)
+    outcome = Prune(masks=path, multiple=1, importance="norm", compensate=False).run(model, Context(model))
+    return model.proto(), outcome
+
+
+def dead_only(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Outcome]:
+    """The pass at ratio 0: only what is dead goes."""
+    model = Model.load(proto)
+    outcome = Prune(ratio=0.0, multiple=1).run(model, Context(model))
     return model.proto(), outcome
 
 

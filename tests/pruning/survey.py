@@ -17,7 +17,6 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-
 from graphopt.analysis import Analyses
 from graphopt.analysis.channels import Channels
 from graphopt.model import Model
@@ -47,7 +46,7 @@ def line(path: Path, ratio: float, multiple: int, dynamic: int) -> tuple[str, bo
     outcome = Prune(ratio=ratio, multiple=multiple, importance="norm", compensate=False).run(model, context)
     pruning = time.perf_counter() - start
     before, after = outcome.facts["macs_before"], outcome.facts["macs_after"]
-    uncertified = Counter(_kind(r.reason) for r in outcome.refusals if r.code == "not-certified")
+    uncertified = Counter(_kind(r.why) for r in outcome.refusals if r.code == "not-certified")
     pruned = model.proto()
     del model, context, outcome.reference
     verdict = compare(load(path), pruned, dynamic=dynamic)
@@ -78,7 +77,9 @@ def main() -> int:
     parser.add_argument("--skip", type=Path, help="a file of lines of an earlier run: what is in it is not run again")
     args = parser.parse_args()
     files = [f for m in args.models for f in (m.glob("**/*.onnx") if m.is_dir() else [m])]
-    done = {row.split()[0] for row in args.skip.read_text().splitlines() if row.strip()} if args.skip and args.skip.exists() else set()
+    done = (
+        {row.split()[0] for row in args.skip.read_text().splitlines() if row.strip()} if args.skip and args.skip.exists() else set()
+    )
     files = [f for f in files if f.stat().st_size <= args.largest * 2**20 and "/".join(f.parts[-2:]) not in done]
     print(HEAD, flush=True)
     well = True
@@ -96,4 +97,3 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-

@@ -1,8 +1,8 @@
 """What a case is: a small network, and what must be said of its channels.
 
 ``free`` counts, for a tensor, the channels that can go (along its channel axis, in all groups together); ``frozen`` gives the
-reason's code of a tensor none of whose channels can; ``together`` are tensors some group of which is the same one, ``apart`` such that
-have none in common.
+reason's code of a tensor none of whose channels can; ``together`` are tensors that have a group in common, ``apart`` such that have
+none.
 """
 
 from __future__ import annotations

@@ -191,10 +191,15 @@ def feature_pyramid(net: Distinct) -> tuple[str, str]:
 
 CASES: dict[str, Case] = {
     "residual spine, identity shortcut": Case(
-        identity_shortcut, {"spine": 8, "inner": 6, "inner2": 5}, together=(("spine", "spine2", "spine3"),), apart=(("spine", "inner"),)
+        identity_shortcut,
+        {"spine": 8, "inner": 6, "inner2": 5},
+        together=(("spine", "spine2", "spine3"),),
+        apart=(("spine", "inner"),),
     ),
     "residual spine, projection shortcut": Case(projection_shortcut, {"a": 6, "inner": 4, "sum": 8}, apart=(("a", "sum"),)),
-    "nested concat": Case(nested_concat, {"a": 4, "b": 6, "c": 3, "all": 17}, together=(("a", "all"), ("b", "all")), apart=(("a", "b"),)),
+    "nested concat": Case(
+        nested_concat, {"a": 4, "b": 6, "c": 3, "all": 17}, together=(("a", "all"), ("b", "all")), apart=(("a", "b"),)
+    ),
     "DenseNet block": Case(dense_block, {"a": 4, "new0": 3, "new1": 3, "new2": 3}),
     "concat of a tensor with itself": Case(concat_itself, {"a": 4}),
     "concat with a constant": Case(concat_constant, {"a": 4}),

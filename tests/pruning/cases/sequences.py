@@ -160,8 +160,8 @@ def swin(net: Distinct) -> str:
     q, v = (net.op("Transpose", net.op("Reshape", t, ints(net, 8, 16, 2, 4)), perm=[0, 2, 1, 3]) for t in (q, v))
     k = net.op("Transpose", net.op("Reshape", k, ints(net, 8, 16, 2, 4)), perm=[0, 2, 3, 1])
     score = net.op("Add", net.op("MatMul", q, k), net.const(net.random(1, 2, 16, 16)))
-    score = net.op("Reshape", net.op("Add", net.op("Reshape", score, ints(net, 2, 4, 2, 16, 16)), net.const(net.random(1, 4, 1, 16, 16))),
-                   ints(net, -1, 2, 16, 16))  # fmt: skip
+    score, barrier = net.op("Reshape", score, ints(net, 2, 4, 2, 16, 16)), net.const(net.random(1, 4, 1, 16, 16))
+    score = net.op("Reshape", net.op("Add", score, barrier), ints(net, -1, 2, 16, 16))
     a = net.op("Transpose", net.op("MatMul", net.op("Softmax", score, axis=-1), v), perm=[0, 2, 1, 3])
     a = linear(net, net.op("Reshape", a, ints(net, 8, 16, 8)), 8, 6)
     r = net.op("Transpose", net.op("Reshape", a, ints(net, 2, 2, 2, 4, 4, 6)), perm=[0, 1, 3, 2, 4, 5])
@@ -305,7 +305,9 @@ CASES: dict[str, Case] = {
     **{f"{k} over channels": Case(lambda n, k=k: along(n, k, 1), frozen={"a": "reduced"}) for k in _REDUCTIONS},
     **{f"{k} over pixels": Case(lambda n, k=k: along(n, k, -1), {"a": 6}) for k in _REDUCTIONS},
     "separate QKV": Case(separate_qkv, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"), ("v", "joined"))),
-    "relative bias": Case(lambda n: separate_qkv(n, bias=True), {"q": 12, "k": 12, "v": 12}, together=(("q", "k"), ("v", "joined"))),
+    "relative bias": Case(
+        lambda n: separate_qkv(n, bias=True), {"q": 12, "k": 12, "v": 12}, together=(("q", "k"), ("v", "joined"))
+    ),
     "fused QKV by Split": Case(fused_split, {"qkv": 36, "q": 12, "q_1": 12, "q_2": 12}, together=(("q", "q_1"), ("q_2", "joined"))),
     "fused QKV by Gather": Case(fused_gather, {"qkv": 36}, together=(("qh", "kh"), ("vh", "joined"))),
     "fused QKV within heads": Case(fused_in_heads, {"qkv": 36}, together=(("q", "q_1"), ("q_2", "joined"))),
