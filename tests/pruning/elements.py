@@ -76,9 +76,7 @@ def _rectangle(old: Array, new: Array, first: int, second: int) -> Bools:
     gone = np.ones(old.shape, bool)
     inside = np.moveaxis(gone, (first, second), (0, 1))
     inside[np.ix_(found, columns)] = False
-    if not np.array_equal(
-        np.moveaxis(old, (first, second), (0, 1))[np.ix_(found, columns)], np.moveaxis(new, (first, second), (0, 1))
-    ):
+    if not np.array_equal(a[np.ix_(found, columns)], b):
         raise Unrelated("rows and columns were found that do not give the new value")
     return gone
 

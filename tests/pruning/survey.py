@@ -3,8 +3,8 @@
     python -m tests.pruning.survey FOLDER-OR-FILE... [--ratio 0.5] [--multiple 8] [--largest MIB] [--skip LINES]
 
 Columns: seconds for grouping, seconds for the whole pass; the share of MACs that is prunable; MACs (millions) before and after;
-output channels removed, of all operators with constant weights; groups that failed their certificate; the largest deviation from the
-masked original, over the output's range, in the file's type; then frozen groups by reason. Files are taken by size, smallest first.
+output channels removed, of all operators with constant weights; groups that failed their certificate; the largest deviation from
+the masked original, over the output's range, in the file's type; then frozen groups by reason. Smaller files come first.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from graphopt.pipeline import Context
 from tests.pruning.large import KEPT, compare, load
 
 HEAD = (
-    f"{'file':40} {'nodes':>6} {'group s':>8} {'prune s':>8} {'prunable':>8} {'M MACs':>9} {'after':>9} {'removed':>8} {'uncert.':>7} "
-    f"{'deviation':>9}  frozen"
+    f"{'file':40} {'nodes':>6} {'group s':>8} {'prune s':>8} {'prunable':>8} {'M MACs':>9} {'after':>9} {'removed':>8} "
+    f"{'uncert.':>7} {'deviation':>9}  frozen"
 )
 
 

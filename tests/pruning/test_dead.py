@@ -1,8 +1,8 @@
 """Channels that training left dead go at ratio 0, and the outputs stay what they were; what only looks dead stays.
 
-Each network has a convolution of 6 channels, "a", of which channels 1 and 4 are made dead in some way; what lies between them and the
-next convolution is the case. ``goes`` says whether they can go: where the channel is a constant other than 0 (mode C), only through a
-consumer that has no border, or with the border made up for.
+Each network has a convolution of 6 channels, "a", of which channels 1 and 4 are made dead in some way; what lies between them and
+the next convolution is the case. ``goes`` says whether they can go: where the channel is a constant other than 0 (mode C), only
+through a consumer that has no border, or with the border made up for.
 """
 
 from __future__ import annotations

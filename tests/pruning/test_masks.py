@@ -46,7 +46,9 @@ ASKED: dict[str, Asked] = {
     "a shuffle, one block only": Asked(SHUFFLE, {"a": (0, 1)}, {"a": 8}, ("uneven", "a")),
     "grouped, equal counts in both partitions": Asked(CHAIN, {"b": (0, 1, 4, 7, 10, 11)}, {"b": 12}),
     "grouped, unequal counts": Asked(CHAIN, {"b": (0, 1, 2)}, {"b": 12}, ("uneven", "b")),
-    "grouped after a concat, equal counts": Asked("grouped after a concat that straddles", {"a": (1,), "b": (2,)}, {"a": 3, "b": 5}),
+    "grouped after a concat, equal counts": Asked(
+        "grouped after a concat that straddles", {"a": (1,), "b": (2,)}, {"a": 3, "b": 5}
+    ),
     "heads of one size": Asked("separate QKV", {"q": (0, 8)}, {"q": 12}),
     "pixel shuffle, whole blocks": Asked("DepthToSpace CRD", {"a": (4, 5, 6, 7)}, {"a": 12}),
     "pixel shuffle, part of a block": Asked("DepthToSpace CRD", {"a": (4,)}, {"a": 12}, ("mask-conflict", "a")),
