@@ -16,23 +16,23 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.analysis.channels import ChannelGraph, Group, columns_of, rows_of
+from graphopt.analysis.channels import ChannelGraph, Group
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Term:
-    """The cost of one mixer: ``macs`` times the kept share of its rows and that of its columns."""
+    """The cost of one operator: ``macs`` times the kept shares of its rows, of its columns and so on."""
 
     macs: float
-    rows: tuple[tuple[int, float], ...]
-    columns: tuple[tuple[int, float], ...]
+    sides: tuple[tuple[tuple[int, float], ...], ...]
 
     def count(self, removed: Sequence[int]) -> float:
-        kept_rows = 1.0 - sum(share * removed[g] for g, share in self.rows)
-        kept_columns = 1.0 - sum(share * removed[g] for g, share in self.columns)
-        return self.macs * kept_rows * kept_columns
+        left = self.macs
+        for side in self.sides:
+            left *= 1.0 - sum(share * removed[g] for g, share in side)
+        return left
 
 
 class Macs:
@@ -43,15 +43,14 @@ class Macs:
         self.total = float(graph.cost.macs)
         self._terms: list[_Term] = []
         self._of: list[list[int]] = [[] for _ in groups]
-        for mixer in graph.flow.mixers:
-            node = graph.nodes[mixer.node]
-            cost = graph.cost.of(node)
+        for key, classes in graph.factors():
+            cost = graph.cost.of(graph.nodes[key])
             if cost is None or not cost.macs:
                 continue
-            sides = [_shares(f(graph.flow, node, mixer).tolist(), owner) for f in (rows_of, columns_of)]
+            sides = tuple(_shares(c.tolist(), owner) for c in classes)
             for index in {g for side in sides for g, _ in side}:
                 self._of[index].append(len(self._terms))
-            self._terms.append(_Term(float(cost.macs), sides[0], sides[1]))
+            self._terms.append(_Term(float(cost.macs), sides))
 
     def count(self, removed: Sequence[int]) -> float:
         """In all."""

@@ -44,6 +44,12 @@ def dead_units(graph: ChannelGraph) -> Labels:
         dead = zeros.of(node.inputs[mixer.data]) | zeros.of(node.inputs[mixer.weight])
         seen.update(columns.tolist())
         alive.update(c for c in set(columns.tolist()) if c not in dead)
+    for product in graph.flow.products:
+        node = graph.nodes[product.node]
+        classes = graph.flow.table.find(product.labels)
+        dead = zeros.of(node.inputs[0]) | zeros.of(node.inputs[1])
+        seen.update(classes.tolist())
+        alive.update(c for c in classes.tolist() if c not in dead)
     units = [int(u) for g in graph.prunable for u in g.units]
     return np.asarray(sorted(u for u in units if u in seen and u not in alive), np.int64)
 

@@ -40,8 +40,10 @@ def from_masks(graph: ChannelGraph, masks: Mapping[str, Array], where: str) -> t
     """
     votes: dict[int, dict[bool, str]] = {}
     for name, mask in masks.items():
-        for unit, keep in zip(_channels(graph, name, mask, where).tolist(), np.asarray(mask).reshape(-1) != 0, strict=True):
-            votes.setdefault(int(unit), {}).setdefault(bool(keep), name)
+        wanted = np.asarray(mask).reshape(-1) != 0
+        for classes in _channels(graph, name, wanted.size, where):
+            for unit, keep in zip(classes.tolist(), wanted.tolist(), strict=True):
+                votes.setdefault(unit, {}).setdefault(keep, name)
     chosen: list[int] = []
     refusals: list[Refusal] = []
     for group in graph.groups:
@@ -62,22 +64,22 @@ def from_masks(graph: ChannelGraph, masks: Mapping[str, Array], where: str) -> t
     return np.asarray(sorted(chosen), np.int64), refusals
 
 
-def _channels(graph: ChannelGraph, name: str, mask: Array, where: str) -> Labels:
-    """The class of each channel of a tensor, along the axis that the mask is for."""
-    layout = graph.flow.tensors.get(name) or graph.flow.constants.get(name)
-    if layout is None:
-        near = difflib.get_close_matches(name, [*graph.flow.tensors, *graph.flow.constants], 3)
+def _channels(graph: ChannelGraph, name: str, count: int, where: str) -> list[Labels]:
+    """The class of each of ``count`` channels of a tensor, along the axis that the mask is for; of a shared constant by reader."""
+    layouts = [layout for other, layout, _ in graph.flow.layouts() if other == name]
+    if not layouts:
+        near = difflib.get_close_matches(name, {other for other, _, _ in graph.flow.layouts()}, 3)
         raise DataError("GO841", f"{where}: '{name}'", "the model has no such tensor", f"near: {', '.join(near)}" if near else "")
-    preferred = 0 if name in graph.flow.constants else 1
-    axes = sorted(range(layout.rank), key=lambda a: (a != preferred, a))
-    for axis in axes:
-        found = _vector(layout, axis)
-        if found is not None and found.size == np.asarray(mask).size:
-            return graph.flow.table.find(found)
-    sizes = [layout.size(a) for a in range(layout.rank) if layout.fields_on(a)]
-    raise DataError(
-        "GO842", f"{where}: '{name}'", f"a mask of {np.asarray(mask).size} for channels of {sizes}", "give one entry a channel"
-    )
+    preferred = 1 if name in graph.flow.tensors else 0
+    found: list[Labels] = []
+    for layout in layouts:
+        axes = sorted(range(layout.rank), key=lambda a: (a != preferred, a))
+        vectors = (_vector(layout, axis) for axis in axes)
+        found.extend([graph.flow.table.find(v) for v in vectors if v is not None and v.size == count][:1])
+    if found:
+        return found
+    sizes = [layout.size(a) for layout in layouts for a in range(layout.rank) if layout.fields_on(a)]
+    raise DataError("GO842", f"{where}: '{name}'", f"a mask of {count} for channels of {sizes}", "give one entry a channel")
 
 
 def _vector(layout: Layout, axis: int) -> Labels | None:

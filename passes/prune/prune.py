@@ -20,7 +20,7 @@ from graphopt.passes.prune.dead import dead_units
 from graphopt.passes.prune.masks import from_masks, read_masks
 from graphopt.passes.prune.plan import Planner, Settings
 from graphopt.passes.prune.realise import realise
-from graphopt.passes.prune.reference import masked
+from graphopt.passes.prune.reference import masked, reference
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
@@ -58,9 +58,7 @@ class Prune(Pass):
         return self._settled(ctx)._prune(model, ctx, Outcome())
 
     def _prune(self, model: Model, ctx: Context, outcome: Outcome) -> Outcome:
-        if _computed_weights(model):
-            outcome.changed = Simplify().run(model, ctx).changed
-        model.sort()
+        outcome.changed = ready(model, ctx)
         graph = Analyses(model.copy()).get(Channels(ctx.input_shapes()))
         outcome.refusals = [
             Refusal(f"'{g.tensor}'", "frozen-channels", f"{g.size} channels cannot go: {g.frozen}")
@@ -152,7 +150,7 @@ class Prune(Pass):
     def _apply(self, model: Model, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
         graph = planner.graph
         updates = planner.update(removed)
-        outcome.reference = graph.model if self.ratio == 0 else masked(graph, removed, updates).model
+        outcome.reference = graph.model if self.ratio == 0 else reference(graph, masked(graph, removed, updates), removed)
         realise(masked(graph, removed, updates, into=model), graph, removed, in_place=True)
         outcome.changed = True
 
@@ -211,9 +209,21 @@ class Prune(Pass):
         outcome.notes.append(why)
 
 
+def ready(model: Model, ctx: Context) -> bool:
+    """Sort the model, and simplify it where that tells more of its channels; whether that changed anything.
+
+    Exporters leave weights behind casts and identities, and compute sizes from shapes that are known.
+    """
+    changed = Simplify().run(model, ctx).changed if _computed_weights(model) else False
+    model.sort()
+    return changed
+
+
 def _computed_weights(model: Model) -> bool:
-    """Whether a weight is computed from constants, as exporters leave them behind casts and identities."""
+    """Whether a weight is computed from constants, or a size by Shape."""
     for node in model.graph.nodes:
+        if node.op == "Shape":
+            return True
         if node.op in _MIXERS and len(node.inputs) > 1 and any(_is_computed(model, t) for t in node.inputs[:3]):
             return True
     return False

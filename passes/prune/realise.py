@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.analysis import Analyses, Shapes
-from graphopt.analysis.channels import ChannelGraph, Flow, LabelTable, Problem, check
+from graphopt.analysis.channels import ChannelGraph, Flow, LabelTable, Problem, Use, check
 from graphopt.model import Model, node_key
 from graphopt.ops import Facts, lookup
 from graphopt.ops.channels import Layout
@@ -43,8 +43,7 @@ class Realised:
 def realise(source: Masked, graph: ChannelGraph, removed: Removed, *, in_place: bool = False) -> Realised:
     """Remove the labels ``removed`` from a masked model of ``graph``: from a copy, or from the masked model itself."""
     model = source.model if in_place else source.model.copy()
-    layouts = {**graph.flow.constants, **source.constants}
-    constants = _slice_constants(model, layouts, removed)
+    uses = _slice_constants(model, graph, source, removed)
     facts = Analyses(graph.model).get(Shapes())
     for node in list(model.graph.nodes):
         row = lookup(node, facts)
@@ -53,30 +52,48 @@ def realise(source: Masked, graph: ChannelGraph, removed: Removed, *, in_place: 
     _forget_shapes(model, graph.flow, removed)
     model.sweep()
     model.edited()
-    after = check(model, Analyses(model).get(Shapes()), graph.flow, constants)
+    after = check(model, Analyses(model).get(Shapes()), graph.flow, uses)
     return Realised(model, (*after.problems, *_compare(model, graph.flow, after, removed)))
 
 
-def _slice_constants(model: Model, layouts: dict[str, Layout], removed: Removed) -> dict[str, Layout]:
-    """Cut every constant that loses elements; the layouts of all constants afterwards."""
-    found: dict[str, gs.Tensor] = {t.name: t for n in model.graph.nodes for t in n.inputs if t.name in layouts}
-    kept: dict[str, Layout] = {}
-    for name, tensor in found.items():
-        layout = layouts[name]
-        rest = restrict(layout, removed)
-        value = model.value(tensor) if any(removed[f.labels].any() for f in layout.fields) else None
-        if value is None or rest is None:
-            kept[name] = layout
-            continue
-        for axis in range(layout.rank):
-            positions = kept_positions(layout, axis, removed)
-            if positions is not None and positions.size != value.shape[axis]:
-                value = np.take(value, positions, axis)
-        # A name of its own: what the file says about the old one (a declared shape) must not be said of the new one.
-        new = model.constant(name, np.ascontiguousarray(value))
-        model.replace_uses(tensor, new)
-        kept[new.name] = rest
+def _slice_constants(model: Model, graph: ChannelGraph, source: Masked, removed: Removed) -> dict[Use, Layout]:
+    """Cut every constant that loses elements, for each reader what it loses; the layouts of all constants afterwards."""
+    kept: dict[Use, Layout] = {}
+    made: dict[tuple[str, tuple[bytes, ...]], gs.Constant] = {}
+    for node in model.graph.nodes:
+        for index, tensor in enumerate(node.inputs):
+            use = (node_key(node), index)
+            layout = source.uses.get(use) or graph.flow.uses.get(use) or graph.flow.constants.get(tensor.name)
+            if layout is None:
+                continue
+            rest = restrict(layout, removed)
+            cut = any(removed[f.labels].any() for f in layout.fields)
+            kept[use] = layout if rest is None else rest
+            if cut and rest is not None:
+                _cut(model, node, index, [kept_positions(layout, axis, removed) for axis in range(layout.rank)], made)
     return kept
+
+
+def _cut(
+    model: Model,
+    node: gs.Node,
+    index: int,
+    positions: Sequence[NDArray[np.intp] | None],
+    made: dict[tuple[str, tuple[bytes, ...]], gs.Constant],
+) -> None:
+    """Let one input of a node read a constant of fewer elements; those who keep the same ones go on sharing it."""
+    tensor = node.inputs[index]
+    key = (tensor.name, tuple(b"" if p is None else p.tobytes() for p in positions))
+    if key not in made:
+        value = model.value(tensor)
+        if value is None:
+            return
+        for axis, kept in enumerate(positions):
+            if kept is not None and kept.size != value.shape[axis]:
+                value = np.take(value, kept, axis)
+        # A name of its own: what the file says about the old one (a declared shape) must not be said of the new one.
+        made[key] = model.constant(tensor.name, np.ascontiguousarray(value))
+    model.set_input(node, index, made[key])
 
 
 def _forget_shapes(model: Model, flow: Flow, removed: Removed) -> None:
@@ -157,7 +174,7 @@ class Change:
         return self._facts
 
     def before(self, index: int) -> Layout | None:
-        return self._flow.layout(self._node.inputs[index]) if index < len(self._node.inputs) else None
+        return self._flow.operand(self._node, index)
 
     def after(self, index: int) -> Layout | None:
         return self._rest(self.before(index))

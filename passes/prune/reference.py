@@ -1,7 +1,9 @@
 """The masked original: every operator that sums over channels reads zero for the removed ones.
 
 Its weights' columns for removed channels are zero (or, with compensation, all of its weights are new), and nothing else
-changes: no shape, no operator. It is what a pruned graph must equal exactly, and what it is sliced from.
+changes: no shape, no operator. That is what a pruned graph is sliced from. What it must equal is the same with one more thing:
+an operator that sums over channels of two computed tensors has no weights that could be zero, so ``reference`` multiplies one
+of the two with zeros and ones before it.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphopt.analysis.channels import ChannelGraph
+from graphopt.analysis import Analyses, Shapes
+from graphopt.analysis.channels import ChannelGraph, Use
 from graphopt.model import Model, node_key
 from graphopt.ops.channels import Labels, Layout, Mixer
 from graphopt.ops.channels.layout import separate
@@ -33,18 +37,17 @@ class Weights:
 
 @dataclass(slots=True)
 class Masked:
-    """A masked model, and the layouts of the constants that it has and the original has not."""
+    """A masked model, and the layouts of the constants that it has and the original has not, by where they are read."""
 
     model: Model
-    constants: dict[str, Layout] = field(default_factory=dict[str, Layout])
+    uses: dict[Use, Layout] = field(default_factory=dict[Use, Layout])
     shared: dict[tuple[str, bytes], gs.Constant] = field(default_factory=dict[tuple[str, bytes], gs.Constant])
     """New constants by the name of the old one and a digest of the value: readers of one constant go on sharing one."""
 
 
 def removed_columns(graph: ChannelGraph, mixer: Mixer, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which columns of a mixer's weight belong to removed channels."""
-    tensor = graph.nodes[mixer.node].inputs[mixer.weight]
-    layout = graph.flow.layout(tensor)
+    layout = graph.flow.operand(graph.nodes[mixer.node], mixer.weight)
     fields = () if layout is None else layout.fields_on(mixer.columns)
     return removed[fields[0].labels.reshape(-1)] if fields else np.zeros(0, bool)
 
@@ -108,6 +111,32 @@ def masked(graph: ChannelGraph, removed: NDArray[np.bool_], updates: Mapping[str
     return result
 
 
+def reference(graph: ChannelGraph, source: Masked, removed: NDArray[np.bool_]) -> Model:
+    """What the graph that is sliced from ``source`` must equal: a copy of it in which products read zeros too."""
+    products = [p for p in graph.flow.products if removed[p.labels].any()]
+    if not products:
+        return source.model
+    model = source.model.copy()
+    nodes = {node_key(n): n for n in model.graph.nodes}
+    placed: dict[int, list[gs.Node]] = {}
+    facts = Analyses(graph.model).get(Shapes())
+    for product in products:
+        node = nodes[product.node]
+        data = node.inputs[product.data]
+        layout = graph.flow.operand(graph.nodes[product.node], product.data)
+        shape = facts.shape(graph.nodes[product.node].inputs[product.data])
+        if layout is None or shape is None:
+            continue
+        kept = (~removed[product.labels]).reshape([-1 if a == product.axis else 1 for a in range(layout.rank)])
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(facts.dtype(data) or onnx.TensorProto.FLOAT))
+        masked_data = model.variable(f"{data.name}_masked", dtype, shape)
+        mask = model.constant(f"{data.name}_mask", kept.astype(dtype))
+        placed[id(node)] = [model.make("Mul", [data, mask], [masked_data], name=model.fresh(f"{product.node}_mask"))]
+        model.set_input(node, product.data, masked_data)
+    model.splice(placed)
+    return model
+
+
 def _give(result: Masked, graph: ChannelGraph, node: gs.Node, index: int, value: Array, labels: Labels | None = None) -> None:
     """Let one input of a node read a new constant, which has the labels of the old one or those given."""
     old = node.inputs[index] if index < len(node.inputs) else None
@@ -115,11 +144,11 @@ def _give(result: Masked, graph: ChannelGraph, node: gs.Node, index: int, value:
     name = old.name if old is not None and named else f"{node_key(node)}_bias"
     key = (name, hashlib.sha256(value.tobytes()).digest())
     constant = result.shared.setdefault(key, result.model.constant(name, value))
-    layout = graph.flow.layout(old) if old is not None and named else None
+    layout = graph.flow.operand(graph.nodes[node_key(node)], index) if named else None
     if labels is not None and value.shape == labels.shape:
         layout = separate([labels], value.shape)
     if layout is not None:
-        result.constants[constant.name] = layout
+        result.uses[node_key(node), index] = layout
     while len(node.inputs) < index:
         node.inputs.append(gs.Variable(""))
     if index < len(node.inputs):

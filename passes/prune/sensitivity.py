@@ -20,7 +20,7 @@ from graphopt.errors import ModelError
 from graphopt.model import Model
 from graphopt.ops.channels import Labels
 from graphopt.passes.prune.allocate import Curve
-from graphopt.passes.prune.reference import Weights, masked
+from graphopt.passes.prune.reference import Weights, masked, reference
 from graphopt.runtime import Feeds, Session
 
 Array = NDArray[np.float64]
@@ -129,7 +129,7 @@ def curves(
         curve = Curve()
         for count in _tried(group, ladder, shares):
             removed = graph.flow.table.marked(order[:count])
-            curve.points.append((count, probe.error(masked(graph, removed, update(removed)).model)))
+            curve.points.append((count, probe.error(reference(graph, masked(graph, removed, update(removed)), removed))))
         curve.points = _rising(curve.points)
         found.append(curve)
         advance()

@@ -8,6 +8,6 @@ graph), ``taint`` follows sizes, ``groups`` collects what can go together. What 
 from graphopt.analysis.channels.analysis import ChannelGraph, Channels
 from graphopt.analysis.channels.groups import Group, Place, columns_of, rows_of
 from graphopt.analysis.channels.labels import LabelTable
-from graphopt.analysis.channels.propagate import Flow, Problem, check
+from graphopt.analysis.channels.propagate import Flow, Problem, Use, check
 
-__all__ = ["ChannelGraph", "Channels", "Flow", "Group", "LabelTable", "Place", "Problem", "check", "columns_of", "rows_of"]
+__all__ = ["ChannelGraph", "Channels", "Flow", "Group", "LabelTable", "Place", "Problem", "Use", "check", "columns_of", "rows_of"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from graphopt.analysis.cost import Cost, CostTable
 from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.analysis.shapes import InputShapes, Shapes
 from graphopt.model import Model, node_key, node_label
+from graphopt.ops.channels import Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,26 +48,35 @@ class ChannelGraph:
         for group in self.prunable:
             free[group.units] = True
         found = 0
-        for mixer in self.flow.mixers:
-            node = self.nodes[mixer.node]
-            touched = free[rows_of(self.flow, node, mixer)].any() or free[columns_of(self.flow, node, mixer)].any()
-            cost = self.cost.of(node)
+        for key, classes in self.factors():
+            cost = self.cost.of(self.nodes[key])
+            touched = any(free[c].any() for c in classes)
             found += cost.macs if touched and cost is not None and cost.macs is not None else 0
         return found / self.cost.macs if self.cost.macs else 0.0
+
+    def factors(self) -> Iterator[tuple[str, tuple[Labels, ...]]]:
+        """The nodes that multiply and add, by id, each with the classes along the axes that its cost is proportional to."""
+        for mixer in self.flow.mixers:
+            node = self.nodes[mixer.node]
+            yield mixer.node, (rows_of(self.flow, node, mixer), columns_of(self.flow, node, mixer))
+        for product in self.flow.products:
+            layout = self.flow.tensors.get(product.node)
+            made = [f.labels.reshape(-1) for f in layout.fields] if layout is not None else []
+            yield product.node, tuple(self.flow.table.find(x.reshape(-1)) for x in (product.labels, *made) if x.size)
 
     def graph(self) -> nx.Graph[tuple[str, int]]:
         """Nodes are (tensor id, axis) with the ids of their groups; edges carry the operator that ties the two."""
         made: nx.Graph[tuple[str, int]] = nx.Graph()
         group_of = {int(u): g.id for g in self.groups for u in g.units}
         classes: dict[str, list[tuple[int, set[int]]]] = {}
-        for name, layout in [*self.flow.tensors.items(), *self.flow.constants.items()]:
-            rows: list[tuple[int, set[int]]] = []
+        for name, layout, _ in self.flow.layouts():
+            rows = classes.setdefault(name, [])
             for axis in range(layout.rank):
                 found = set(self.flow.table.find(layout.labels(axis)).tolist())
                 if found:
                     rows.append((axis, found))
-                    made.add_node((name, axis), groups=tuple(sorted({group_of[c] for c in found if c in group_of})))
-            classes[name] = rows
+                    known = set(made.nodes[name, axis]["groups"]) if (name, axis) in made else set[str]()
+                    made.add_node((name, axis), groups=tuple(sorted({group_of[c] for c in found if c in group_of} | known)))
         for node in self.model.graph.nodes:
             _edges(made, node, classes)
         return made
@@ -104,14 +115,20 @@ def _edges(made: nx.Graph[tuple[str, int]], node: gs.Node, classes: dict[str, li
 
 @dataclass(frozen=True, slots=True)
 class Channels(Analysis[ChannelGraph]):
-    """Label the channels of a model; ``inputs`` fixes dynamic input shapes, for the cost only."""
+    """Label the channels of a model.
+
+    Attributes:
+        inputs: shapes for dynamic inputs, for the cost only.
+        heads: whether attention loses whole heads rather than dimensions of every head.
+    """
 
     inputs: InputShapes = ()
+    heads: bool = False
 
     def compute(self, analyses: Analyses) -> ChannelGraph:
         """Labels come from the shapes as declared (symbolic where dynamic), so that groups hold for every input size."""
         model = analyses.model
-        flow = analyse(model, analyses.get(Shapes()))
+        flow = analyse(model, analyses.get(Shapes()), heads=self.heads)
         cost = analyses.get(Cost(self.inputs))
         nodes = {node_key(n): n for n in model.graph.nodes}
         return ChannelGraph(model, flow, build(model, flow, nodes, cost), cost, nodes)

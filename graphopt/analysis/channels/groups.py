@@ -79,24 +79,23 @@ class Index:
 def index_of(flow: Flow) -> Index:
     """All places of all classes."""
     index = Index()
-    for layouts, constant in ((flow.tensors, False), (flow.constants, True)):
-        for name, layout in layouts.items():
-            for found in layout.fields:
-                roots, counts = np.unique(flow.table.find(found.labels), return_counts=True)
-                index.places.append((name, tuple(sorted({layout.axis_of(at) for at in found.at})), constant))
-                index.roots.append(roots)
-                index.counts.append(counts.astype(np.int64))
+    for name, layout, constant in flow.layouts():
+        for found in layout.fields:
+            roots, counts = np.unique(flow.table.find(found.labels), return_counts=True)
+            index.places.append((name, tuple(sorted({layout.axis_of(at) for at in found.at})), constant))
+            index.roots.append(roots)
+            index.counts.append(counts.astype(np.int64))
     return index
 
 
 def columns_of(flow: Flow, node: gs.Node, mixer: Mixer) -> Labels:
     """The classes of the weight's columns: what the mixer sums over."""
-    return _axis_classes(flow, flow.layout(node.inputs[mixer.weight]), mixer.columns)
+    return _axis_classes(flow, flow.operand(node, mixer.weight), mixer.columns)
 
 
 def rows_of(flow: Flow, node: gs.Node, mixer: Mixer) -> Labels:
     """The classes of the weight's rows: what the mixer makes."""
-    return _axis_classes(flow, flow.layout(node.inputs[mixer.weight]), mixer.rows)
+    return _axis_classes(flow, flow.operand(node, mixer.weight), mixer.rows)
 
 
 def _axis_classes(flow: Flow, layout: Layout | None, axis: int) -> Labels:
@@ -112,6 +111,8 @@ def build(model: Model, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) 
     for mixer in flow.mixers:
         mixed[rows_of(flow, nodes[mixer.node], mixer)] = True
         mixed[columns_of(flow, nodes[mixer.node], mixer)] = True
+    for product in flow.products:
+        mixed[flow.table.find(product.labels)] = True
     sets = _same_places(index, np.flatnonzero(mixed), frozen, count)
     found = [_describe(k, units, model, flow, nodes, cost, index, frozen.get(int(units[0]))) for k, units in enumerate(sets)]
     return tuple(found)
@@ -184,4 +185,10 @@ def _mixed(unit: int, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) ->
             constraints.append(f"{node_label(node)}: {mixer.groups} blocks shrink alike")
         elif mixer.groups > 1 and made > 1:
             constraints.append(f"{node_label(node)}: blocks go as a whole")
+    for product in flow.products:
+        layout = flow.tensors.get(product.node)
+        carried = layout is not None and any((flow.table.find(f.labels) == unit).any() for f in layout.fields)
+        if carried or (flow.table.find(product.labels) == unit).any():
+            known = cost.of(nodes[product.node])
+            macs = None if macs is None or known is None or known.macs is None else macs + known.macs
     return macs, widths, constraints

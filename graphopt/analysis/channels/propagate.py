@@ -8,6 +8,7 @@ row, or that read tensors from inside a subgraph, freeze what they touch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from graphopt.analysis.channels.labels import LabelTable
 from graphopt.analysis.channels.taint import Taint
 from graphopt.model import Model, node_key, node_label
 from graphopt.ops import Facts, lookup
-from graphopt.ops.channels import ChannelRule, Labels, Layout, Mixer
+from graphopt.ops.channels import ChannelRule, Labels, Layout, Mixer, Product
 from graphopt.ops.channels.layout import blank, separate, sized
 from graphopt.ops.facts import Shape
 
@@ -29,6 +30,9 @@ _NOT_CHANNELS = "bOSU"
 
 LONGEST_AXIS = 2**17
 """Longer axes of constants (tables of words) get no labels."""
+
+Use = tuple[str, int]
+"""One place where a tensor is read: the id of a node, and the index of its input."""
 
 
 @dataclass(slots=True)
@@ -50,23 +54,46 @@ class Problem:
 
 @dataclass(slots=True)
 class Flow:
-    """The layouts of all tensors of a graph: those of constants by name in ``constants``, the others in ``tensors``."""
+    """The layouts of all tensors of a graph: those of constants by name in ``constants``, the others in ``tensors``.
+
+    A constant that is a vector and that several nodes read (exporters merge equal biases, scales of ones, means of zeros) has a
+    layout for each of them in ``uses``: that two layers have equal biases does not tie their channels, each may have a copy.
+    """
 
     table: LabelTable
     memory: Memory
+    uses: dict[Use, Layout] = field(default_factory=dict[Use, Layout])
     tensors: dict[str, Layout] = field(default_factory=dict[str, Layout])
     constants: dict[str, Layout] = field(default_factory=dict[str, Layout])
+    names: dict[Use, str] = field(default_factory=dict[Use, str])
     mixers: list[Mixer] = field(default_factory=list[Mixer])
+    products: list[Product] = field(default_factory=list[Product])
+    heads: bool = False
     problems: list[Problem] = field(default_factory=list[Problem])
 
     def layout(self, tensor: gs.Tensor) -> Layout | None:
         """The layout of a tensor, None if nothing is known of it."""
         return self.constants.get(tensor.name) or self.tensors.get(tensor.name)
 
+    def operand(self, node: gs.Node, index: int) -> Layout | None:
+        """The layout of what a node reads as input ``index``."""
+        if index >= len(node.inputs):
+            return None
+        return self.uses.get((node_key(node), index)) or self.layout(node.inputs[index])
 
-def analyse(model: Model, facts: Facts) -> Flow:
-    """Label the graph; afterwards the labels of every tensor can go independently of each other, unless frozen."""
-    flow = Flow(LabelTable(), Memory())
+    def layouts(self) -> Iterator[tuple[str, Layout, bool]]:
+        """All layouts, with the names of the tensors and whether they are constants."""
+        yield from ((name, layout, False) for name, layout in self.tensors.items())
+        yield from ((name, layout, True) for name, layout in self.constants.items())
+        yield from ((self.names[use], layout, True) for use, layout in self.uses.items())
+
+
+def analyse(model: Model, facts: Facts, *, heads: bool = False) -> Flow:
+    """Label the graph; afterwards the labels of every tensor can go independently of each other, unless frozen.
+
+    ``heads``: attention loses whole heads rather than dimensions of every head.
+    """
+    flow = Flow(LabelTable(), Memory(), heads=heads)
     _Walk(model, facts, flow, checking=False).run()
     for output in model.graph.outputs:
         layout = flow.layout(output)
@@ -76,16 +103,16 @@ def analyse(model: Model, facts: Facts) -> Flow:
     return flow
 
 
-def check(model: Model, facts: Facts, before: Flow, constants: dict[str, Layout]) -> Flow:
-    """Replay on a graph with fewer channels, whose constants have the layouts ``constants``; see ``Flow.problems``."""
-    flow = Flow(before.table, before.memory, constants=dict(constants))
+def check(model: Model, facts: Facts, before: Flow, uses: dict[Use, Layout]) -> Flow:
+    """Replay on a graph with fewer channels, whose constants have the layouts ``uses``; see ``Flow.problems``."""
+    flow = Flow(before.table, before.memory, uses=dict(uses), heads=before.heads)
     _Walk(model, facts, flow, checking=True).run()
     return flow
 
 
 def _separate_axes(flow: Flow) -> None:
     """Labels over several axes at once can only go in rectangles: tie all but the longest of their factors."""
-    for layout in [*flow.tensors.values(), *flow.constants.values()]:
+    for _, layout, _ in list(flow.layouts()):
         for found in layout.fields:
             if len(found.at) < 2:
                 continue
@@ -106,6 +133,7 @@ class _Walk:
         self.flow = flow
         self.checking = checking
         self.taint = Taint(flow.table.freeze)
+        self.readers = Counter(t.name for n in model.graph.nodes for t in n.inputs if t.name)
 
     def run(self) -> None:
         for tensor in self.model.graph.inputs:
@@ -135,8 +163,9 @@ class _Walk:
 
     def _opaque(self, view: NodeView, captured: Sequence[gs.Tensor]) -> None:
         why = f"{node_label(view.node)}: graphopt does not know what it does to channels"
-        for tensor in [*view.node.inputs, *captured]:
-            layout = self.layout(tensor) if tensor.name else None
+        for index, tensor in enumerate([*view.node.inputs, *captured]):
+            own = index < len(view.node.inputs)
+            layout = None if not tensor.name else self.operand(view.node, index) if own else self.layout(tensor)
             for found in layout.fields if layout is not None else ():
                 view.freeze(found.labels, why if all(t is not tensor for t in captured) else f"read inside {node_label(view.node)}")
             self.taint.spend(tensor.name, why)
@@ -178,6 +207,21 @@ class _Walk:
             if found is not None:
                 self.flow.constants[tensor.name] = found
         return found
+
+    def operand(self, node: gs.Node, index: int) -> Layout | None:
+        """The layout of an input of a node; a vector that others read too has labels of its own here."""
+        tensor = node.inputs[index]
+        found = self.flow.uses.get((node_key(node), index))
+        if found is None and self.readers[tensor.name] > 1 and tensor.name not in self.flow.constants and self._is_vector(tensor):
+            found = self._constant_layout(tensor)
+            if found is not None and not self.checking:
+                self.flow.uses[node_key(node), index] = found
+                self.flow.names[node_key(node), index] = tensor.name
+        return self.layout(tensor) if found is None else found
+
+    def _is_vector(self, tensor: gs.Tensor) -> bool:
+        value = self.facts.value(tensor) if self.is_constant(tensor) else None
+        return value is not None and 1 < value.size == max(value.shape)
 
     def is_constant(self, tensor: gs.Tensor) -> bool:
         """Whether a tensor's value is known."""
@@ -239,7 +283,7 @@ class NodeView:
         if index >= len(self._node.inputs) or not self._node.inputs[index].name:
             return None
         self._read.add(index)
-        return self._walk.layout(self._node.inputs[index])
+        return self._walk.operand(self._node, index)
 
     def value(self, index: int) -> NDArray[Any] | None:
         if index >= len(self._node.inputs) or not self._node.inputs[index].name:
@@ -277,12 +321,19 @@ class NodeView:
     def mixes(self, mixer: Mixer) -> None:
         self._walk.flow.mixers.append(mixer)
 
+    def multiplies(self, product: Product) -> None:
+        self._walk.flow.products.append(product)
+
+    @property
+    def heads(self) -> bool:
+        return self._walk.flow.heads
+
     def freeze_values(self) -> None:
         """A constant that the rule read by value, not by labels, keeps its size for its other readers too."""
         for index, tensor in enumerate(self._node.inputs):
             if index in self._read or not tensor.name or not self._walk.is_constant(tensor):
                 continue
-            layout = self._walk.layout(tensor)
+            layout = self._walk.operand(self._node, index)
             for found in layout.fields if layout is not None else ():
                 self.freeze(found.labels, f"{node_label(self._node)} reads '{tensor.name}' by value")
 

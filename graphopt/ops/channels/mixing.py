@@ -18,8 +18,8 @@ import numpy as np
 from graphopt.model import node_key, node_label
 from graphopt.ops import attrs
 from graphopt.ops.channels.layout import Labels, Layout, select, with_axis
-from graphopt.ops.channels.rule import Mixer, Resizing, View
-from graphopt.ops.channels.ties import broadcast, couple, seal, seal_all, vector
+from graphopt.ops.channels.rule import Mixer, Product, Resizing, View
+from graphopt.ops.channels.ties import broadcast, couple, seal, seal_all, seal_factors, vector
 from graphopt.ops.facts import has_input
 
 GROUPING = "blockwise"
@@ -168,11 +168,37 @@ def matmul(view: View) -> Sequence[Layout | None]:
     left, right = view.layout(0), view.layout(1)
     if left is None or right is None or left.rank < 2 or right.rank < 2:
         return [_opaque(view, left, right, f"{why}: a product of two computed tensors")]
-    left = seal(view, left, [left.rank - 1], f"{why}: a product of two computed tensors")
-    right = seal(view, right, [right.rank - 2], f"{why}: a product of two computed tensors")
-    left = select(left, [*range(left.rank - 1), ()])
-    right = select(right, [*range(right.rank - 2), (), right.rank - 1])
-    return [broadcast(view, left, right, why)]
+    return [_contraction(view, left, right, why)]
+
+
+def _contraction(view: View, left: Layout, right: Layout, why: str) -> Layout:
+    """Both operands computed: the channels that are summed over are the same in both, and end here.
+
+    Where they are labelled jointly with another axis (dimensions of a head with the heads) only one of the two can shrink: the
+    dimensions, alike in every head, or whole heads.
+    """
+    axes = (left.rank - 1, right.rank - 2)
+    if view.heads:
+        left, right = (_whole(view, x, axis, f"{why}: heads go as a whole") for x, axis in zip((left, right), axes, strict=True))
+    left, first = vector(view, left, axes[0], f"{why}: dimensions of a head go in every head")
+    right, second = vector(view, right, axes[1], f"{why}: dimensions of a head go in every head")
+    if first is not None and second is not None and first.shape == second.shape:
+        view.equate(first, second, why)
+        view.multiplies(Product(node_key(view.node), 0, axes[0], first))
+    else:
+        for labels, other in ((first, right), (second, left)):
+            if labels is not None:
+                view.freeze(labels, f"{why}: a sum over channels and what cannot shrink ({other.why})")
+    left = select(left, [*range(axes[0]), ()])
+    right = select(right, [*range(axes[1]), (), right.rank - 1])
+    return broadcast(view, left, right, why)
+
+
+def _whole(view: View, layout: Layout, axis: int, why: str) -> Layout:
+    """``layout`` without labels along ``axis`` that are also labels along another."""
+    span = layout.span(axis)
+    joint = [f for f in layout.fields_on(axis) if not set(f.at) <= set(span)]
+    return seal_factors(view, layout, [at for f in joint for at in f.at if at in span], why)
 
 
 def _product(view: View, data_index: int, weight_index: int, why: str) -> Layout | None:

@@ -17,6 +17,7 @@ from graphopt.ops.channels.ties import (
     broadcast,
     index_axis,
     isolate,
+    pick,
     seal,
     seal_all,
     seal_factor,
@@ -189,6 +190,11 @@ def split(view: View) -> Sequence[Layout | None]:
     if data is None or axis is None:
         return give_up(view, "its axis or its rank are not known")
     sizes = split_sizes(view.node, view.facts, axis)
+    if sizes is not None and 0 not in sizes and sum(sizes) == data.size(axis) and len(sizes) == len(view.node.outputs):
+        ends = np.cumsum([0, *sizes])
+        parts = [pick(data, axis, np.arange(ends[k], ends[k + 1])) for k in range(len(sizes))]
+        if None not in parts:
+            return parts
     data, labels = vector(view, data, axis, why)
     if labels is None or sizes is None or sum(sizes) != labels.size or len(sizes) != len(view.node.outputs):
         data = seal(view, data, [axis], f"{why}: sizes that are not known")
@@ -230,6 +236,12 @@ def slice_(view: View) -> Sequence[Layout | None]:
             return give_up(view, "computed ends")
         return [_resized(seal(view, data, axes, f"{why}: computed ends"), axes, shape)]
     for axis, start, end, step in ranges:
+        size = data.size(axis) or 0
+        chosen = np.arange(size)[slice(start, _end(end, step, size), step)]
+        picked = pick(data, axis, chosen) if chosen.size else None
+        if picked is not None:
+            data = picked
+            continue
         data, labels = vector(view, data, axis, why)
         if labels is None:
             data = _resized(data, [axis], shape)
@@ -273,8 +285,17 @@ def gather(view: View) -> Sequence[Layout | None]:
             return [None]
         where = seal_all(view, where, f"{why}: labels as indices")
         return [select(data, [*range(axis), *where.axes, *range(axis + 1, data.rank)])]
-    data, labels = vector(view, data, axis, why)
     new: list[Entry] = [(int(n),) for n in indices.shape]
+    joint = any(len(f.at) > 1 for f in data.fields_on(axis))
+    if indices.size and (indices.ndim == 1 or (indices.ndim == 0 and joint)):
+        picked = pick(data, axis, indices.reshape(-1).astype(np.int64))
+        if picked is not None and indices.ndim == 1:
+            return [picked]
+        if picked is not None:
+            # One of them, as a tensor of fewer axes: the others along this axis stay, or the index would mean another.
+            picked = seal(view, picked, [axis], f"{why} of the axis")
+            return [select(picked, [a for a in range(picked.rank) if a != axis])]
+    data, labels = vector(view, data, axis, why)
     if labels is not None and indices.ndim == 1 and indices.size:
         return [index_axis(data, axis, labels[indices])]
     data = seal(view, data, [axis], f"{why} of the axis")

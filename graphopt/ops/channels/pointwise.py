@@ -49,6 +49,8 @@ def per_channel(view: View) -> Sequence[Layout | None]:
     ):
         seal_inputs(view, f"{why}: in training mode, or of unknown rank")
         return [None] * len(view.node.outputs)
+    if view.node.op == "InstanceNormalization":
+        data = seal(view, data, range(2, data.rank), f"{why} normalises over the axis")
     for index in range(1, len(view.node.inputs)):
         parameter = view.layout(index)
         if parameter is None or parameter.rank != 1:

@@ -49,6 +49,25 @@ class Mixer:
     rows_in_data_order: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """An operator that sums over channels of two computed tensors, as attention does over the dimensions of a head.
+
+    A removed channel is one of which input ``data`` reads zero.
+
+    Attributes:
+        node: its id.
+        data: index of the input that is masked.
+        axis: its axis that is summed over.
+        labels: the labels along that axis, empty if it has none.
+    """
+
+    node: str
+    data: int
+    axis: int
+    labels: Labels
+
+
 class View(Protocol):
     """One node, as its rule sees it."""
 
@@ -92,6 +111,15 @@ class View(Protocol):
 
     def mixes(self, mixer: Mixer) -> None:
         """Say that this node is a mixer."""
+        ...
+
+    def multiplies(self, product: Product) -> None:
+        """Say that this node is a product of two computed tensors."""
+        ...
+
+    @property
+    def heads(self) -> bool:
+        """Whether attention loses whole heads rather than dimensions of every head."""
         ...
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphopt.ops.channels.layout import Field, Labels, Layout, normal, select, uncover, with_axis
 from graphopt.ops.channels.regroup import common, refine
@@ -31,10 +32,11 @@ def seal_factor(view: View, layout: Layout, factor: int, why: str) -> Layout:
 
 
 def seal_factors(view: View, layout: Layout, factors: Sequence[int], why: str) -> Layout:
-    """``layout`` in normal form after all of ``factors`` were sealed."""
+    """``layout`` in normal form after all of ``factors`` were sealed; ``why`` is then why what has no labels cannot shrink."""
+    found = any(layout.field_at(factor) is not None for factor in factors)
     for factor in factors:
         layout = seal_factor(view, layout, factor, why)
-    return normal(layout.axes, layout.fields, layout.why)
+    return normal(layout.axes, layout.fields, why if found else layout.why)
 
 
 def seal(view: View, layout: Layout, axes: Sequence[int], why: str) -> Layout:
@@ -81,6 +83,19 @@ def vector(view: View, layout: Layout, axis: int, why: str) -> tuple[Layout, Lab
     shape = [int(f or 0) for f in layout.axes[axis]]
     inner = [size if at in fields[0].at else 1 for at, size in zip(span, shape, strict=True)]
     return layout, np.broadcast_to(fields[0].labels.reshape(inner), shape).reshape(-1)
+
+
+def pick(layout: Layout, axis: int, indices: NDArray[np.int64]) -> Layout | None:
+    """``layout`` with the elements ``indices`` of an axis that is one factor, with their labels; None if it is not one.
+
+    Labels over this axis and others jointly stay so: of [3, heads, dims] the first is [heads, dims].
+    """
+    if len(layout.axes[axis]) != 1 or not layout.fields_on(axis):
+        return None
+    at = layout.span(axis).start
+    fields = [Field(f.at, np.take(f.labels, indices, f.at.index(at))) if at in f.at else f for f in layout.fields]
+    axes = [(int(indices.size),) if a == axis else factors for a, factors in enumerate(layout.axes)]
+    return normal(axes, fields, layout.why)
 
 
 def vector_or_fixed(view: View, layout: Layout, axis: int, tag: str, why: str) -> tuple[Layout, Labels | None]:

@@ -567,6 +567,6 @@ CASES: dict[str, Case] = {
     "weight from a Constant node": Case(constant_node, {"a": 6}),
     "read inside a subgraph": Case(captured, {"b": 4}, {"a": "inside"}),
     "quantizers per tensor": Case(quantized, {"a": 6}),
-    "attention": Case(attention, {"v": 8}, {"q": "two computed", "k": "two computed"}),
+    "attention": Case(attention, {"q": 8, "k": 8, "v": 8}),
     "channels as a batch": Case(two_batches, {"a": 6}),
 }

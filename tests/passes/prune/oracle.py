@@ -10,7 +10,7 @@ from graphopt.analysis import Analyses
 from graphopt.analysis.channels import ChannelGraph, Channels
 from graphopt.model import Model
 from graphopt.passes.prune.realise import Realised, realise
-from graphopt.passes.prune.reference import Masked, masked
+from graphopt.passes.prune.reference import masked, reference
 from tests.nets import feed_for, outputs_of
 
 TOLERANCE = 1e-5
@@ -28,9 +28,10 @@ def random_removal(graph: ChannelGraph, seed: int) -> NDArray[np.bool_]:
     return graph.flow.table.marked(np.concatenate(chosen) if chosen else np.zeros(0, np.int64))
 
 
-def prune(graph: ChannelGraph, removed: NDArray[np.bool_]) -> tuple[Masked, Realised]:
-    reference = masked(graph, removed, {})
-    return reference, realise(reference, graph, removed)
+def prune(graph: ChannelGraph, removed: NDArray[np.bool_]) -> tuple[Model, Realised]:
+    """What the pruned graph must equal, and the pruned graph."""
+    source = masked(graph, removed, {})
+    return reference(graph, source, removed), realise(source, graph, removed)
 
 
 def distance(reference: Model, candidate: Model, seed: int = 0) -> float:

@@ -180,4 +180,4 @@ def test_random_networks(seed: int) -> None:
     graph = channels_of(random_network(seed))
     reference, result = prune(graph, random_removal(graph, seed))
     assert [p.why for p in result.problems] == []
-    assert distance(reference.model, result.model, seed) <= TOLERANCE
+    assert distance(reference, result.model, seed) <= TOLERANCE
