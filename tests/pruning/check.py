@@ -44,7 +44,13 @@ class Verdict:
 
 def facts_of(proto: onnx.ModelProto, values: dict[str, Array]) -> Facts:
     numbers = {k: v for k, v in values.items() if v.dtype.kind in "iub"}
-    return Facts(proto.graph.node, {k: v.shape for k, v in values.items()}, constants_of(proto), numbers)
+    return Facts(
+        proto.graph.node,
+        {k: v.shape for k, v in values.items()},
+        constants_of(proto),
+        numbers,
+        [o.name for o in proto.graph.output],
+    )
 
 
 def compare(original: onnx.ModelProto, pruned: onnx.ModelProto, seed: int = 0, dynamic: int = 7) -> Verdict:

@@ -21,6 +21,7 @@ from onnx import NodeProto, helper
 
 from tests import oracle
 from tests.pruning.elements import Unrelated, missing
+from tests.pruning.nets import captured
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
@@ -39,6 +40,7 @@ class Facts:
     shapes: Mapping[str, tuple[int, ...]]
     constants: Mapping[str, Array]
     numbers: Mapping[str, Array]
+    outputs: Sequence[str] = ()
 
 
 @dataclass
@@ -62,12 +64,23 @@ def attrs_of(node: NodeProto) -> Attrs:
 
 
 def gone_in(before: Facts, after: Facts) -> Gone:
-    """Walk the original."""
+    """Walk the original, as far as its outputs depend on it."""
     walk = _Walk(before, after)
-    for node in before.nodes:
-        if any(name and name not in before.constants for name in node.output):
-            walk.step(node)
+    for node in live(before):
+        walk.step(node)
     return walk.gone
+
+
+def live(facts: Facts) -> list[NodeProto]:
+    """The nodes that an output depends on and that depend on an input."""
+    wanted, found = set(facts.outputs), list[NodeProto]()
+    for node in reversed(facts.nodes):
+        if any(name in wanted for name in node.output if name):
+            wanted.update(node.input)
+            wanted.update(captured(node))
+            if any(name and name not in facts.constants for name in node.output):
+                found.append(node)
+    return found[::-1]
 
 
 class _Walk:

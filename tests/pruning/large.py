@@ -42,7 +42,8 @@ def facts_of(proto: onnx.ModelProto, feed: dict[str, Array]) -> Facts:
     found = outputs_of(asked, feed)
     shapes = {n: tuple(int(s) for s in v) for n, v in zip(names, found, strict=False)}
     shapes.update({n: v.shape for n, v in constants.items()})
-    return Facts(proto.graph.node, shapes, constants, dict(zip(numbers, found[len(names) :], strict=True)))
+    integers = dict(zip(numbers, found[len(names) :], strict=True))
+    return Facts(proto.graph.node, shapes, constants, integers, [o.name for o in proto.graph.output])
 
 
 def _kinds(proto: onnx.ModelProto) -> dict[str, int]:

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 
 from graphopt.analysis import Analyses
-from graphopt.analysis.channels import ChannelGraph, Channels
+from graphopt.analysis.channels import Channels
 from graphopt.model import Model
 from graphopt.passes.prune import Prune
+from graphopt.passes.prune.prune import ready
 from graphopt.passes.prune.realise import realise
 from graphopt.passes.prune.reference import masked
 from graphopt.pipeline import Context, Outcome
@@ -44,17 +45,18 @@ def dead_only(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Outcome]:
     return model.proto(), outcome
 
 
-def by_random_masks(proto: onnx.ModelProto, seed: int) -> tuple[onnx.ModelProto, list[str]]:
-    """Some units of every group, at random; and what the certificate says."""
+def by_random_masks(proto: onnx.ModelProto, seed: int, keep: int = 2) -> tuple[onnx.ModelProto, list[str]]:
+    """Some units of every group, at random, such that ``keep`` stay; and what the certificate says."""
     model = Model.load(proto)
-    model.sort()
+    context = Context(model)
+    ready(model, context)
     graph = Analyses(model).get(Channels())
     rng = np.random.default_rng(seed)
-    chosen = [_some(graph, group.units, rng) for group in graph.prunable if group.size > 1]
+    groups = [g for g in graph.prunable if g.size > keep]
+    most = [g.size - keep for g in groups]
+    chosen = [
+        rng.choice(g.units, rng.integers(1, n + 1) if keep > 1 else n, replace=False) for g, n in zip(groups, most, strict=True)
+    ]
     removed = graph.flow.table.marked(np.concatenate(chosen) if chosen else np.zeros(0, np.int64))
     result = realise(masked(graph, removed, {}), graph, removed)
     return result.model.proto(), [problem.why for problem in result.problems]
-
-
-def _some(graph: ChannelGraph, units: Any, rng: np.random.Generator) -> Any:
-    return rng.choice(units, rng.integers(1, len(units)), replace=False)

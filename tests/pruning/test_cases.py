@@ -80,3 +80,11 @@ def test_random_masks_are_exact(name: str, seed: int) -> None:
     pruned, problems = by_random_masks(original, seed)
     assert problems == []
     assert compare(original, pruned, seed).deviation <= EXACT
+
+
+@pytest.mark.parametrize("name", parameters((n for n, c in CASES.items() if c.free), "one stays"))
+def test_one_of_each_group_may_stay(name: str) -> None:
+    original = proto_of(name)
+    pruned, problems = by_random_masks(original, 0, keep=1)
+    assert problems == []
+    assert compare(original, pruned).deviation <= EXACT
