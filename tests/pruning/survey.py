@@ -2,7 +2,7 @@
 
     python -m tests.pruning.survey FOLDER-OR-FILE... [--ratio 0.5] [--multiple 8] [--largest MIB] [--skip LINES]
 
-Columns: seconds for grouping, seconds for the whole pass; the share of MACs that is prunable; MACs (millions) before and after;
+Columns: seconds of the processor for grouping and for the whole pass; the share of MACs that is prunable; MACs (millions) before and after;
 output channels removed, of all operators with constant weights; groups that failed their certificate; the largest deviation from
 the masked original, over the output's range, in the file's type; then frozen groups by reason. Smaller files come first.
 """
@@ -35,16 +35,16 @@ def line(path: Path, ratio: float, multiple: int, dynamic: int) -> tuple[str, bo
     original = Model.load(path)
     context = Context(original)
     shapes = context.input_shapes()
-    start = time.perf_counter()
+    start = time.process_time()
     graph = Analyses(original).get(Channels(shapes))
-    grouping = time.perf_counter() - start
+    grouping = time.process_time() - start
     frozen = Counter(_kind(g.frozen) for g in graph.groups if g.frozen)
     share, nodes = graph.prunable_share_of_macs, len(original.graph.nodes)
     del graph
     model = original.copy()
-    start = time.perf_counter()
+    start = time.process_time()
     outcome = Prune(ratio=ratio, multiple=multiple, importance="norm", compensate=False).run(model, context)
-    pruning = time.perf_counter() - start
+    pruning = time.process_time() - start
     before, after = outcome.facts["macs_before"], outcome.facts["macs_after"]
     uncertified = Counter(_kind(r.why) for r in outcome.refusals if r.code == "not-certified")
     pruned = model.proto()
