@@ -38,6 +38,14 @@ def gemm(node: gs.Node, facts: Facts) -> int | None:
     return out * left[0 if attrs.int_(node, "transA", 0) else 1]
 
 
+def recurrent(node: gs.Node, facts: Facts) -> int | None:
+    """RNN, GRU, LSTM: for every step, sample and direction every gate of every unit sums over the input and over all units."""
+    data, weight, state = (static(facts.shape(t)) for t in node.inputs[:3])
+    if data is None or weight is None or state is None or len(data) != 3:
+        return None
+    return data[0] * data[1] * (math.prod(weight) + math.prod(state))
+
+
 def matmul(node: gs.Node, facts: Facts) -> int | None:
     """MatMul: output elements times the contracted dimension."""
     left, out = facts.shape(node.inputs[0]), elements(facts.shape(node.outputs[0]))

@@ -9,11 +9,11 @@ import onnx_graphsurgeon as gs
 from onnx import defs
 
 from graphopt.model.domains import STANDARD
-from graphopt.ops import activation, conv, elementwise, linear, movement, norm, pool, qdq, reduction, shape
+from graphopt.ops import activation, conv, elementwise, linear, movement, norm, pool, qdq, recurrent, reduction, shape
 from graphopt.ops.facts import Facts, has_input
 from graphopt.ops.row import Row
 
-FAMILIES = (conv, linear, elementwise, activation, norm, pool, movement, reduction, shape, qdq)
+FAMILIES = (conv, linear, elementwise, activation, norm, pool, movement, reduction, shape, qdq, recurrent)
 
 
 @cache

@@ -43,14 +43,13 @@ class Macs:
         self.total = float(graph.cost.macs)
         self._terms: list[_Term] = []
         self._of: list[list[int]] = [[] for _ in groups]
-        for key, classes in graph.factors():
-            cost = graph.cost.of(graph.nodes[key])
-            if cost is None or not cost.macs:
+        for macs, classes in graph.factors():
+            if not macs:
                 continue
             sides = tuple(_shares(c.tolist(), owner) for c in classes)
             for index in {g for side in sides for g, _ in side}:
                 self._of[index].append(len(self._terms))
-            self._terms.append(_Term(float(cost.macs), sides))
+            self._terms.append(_Term(macs, sides))
 
     def count(self, removed: Sequence[int]) -> float:
         """In all."""

@@ -66,7 +66,7 @@ class Shape:
 
 def feature_classes(graph: ChannelGraph, mixer: Mixer, source: Source) -> Labels | None:
     """The class of every feature of a source."""
-    layout = graph.flow.layout(graph.nodes[mixer.node].inputs[mixer.data])
+    layout = graph.flow.layout(graph.nodes[mixer.node].inputs[mixer.data or 0])
     if layout is None:
         return None
     fields = layout.fields_on(source.axis)

@@ -41,7 +41,9 @@ def dead_units(graph: ChannelGraph) -> Labels:
             continue
         node = graph.nodes[mixer.node]
         columns = columns_of(graph.flow, node, mixer)
-        dead = zeros.of(node.inputs[mixer.data]) | zeros.of(node.inputs[mixer.weight])
+        dead = (zeros.of(node.inputs[mixer.data]) if mixer.data is not None else frozenset[int]()) | zeros.of(
+            node.inputs[mixer.weight]
+        )
         seen.update(columns.tolist())
         alive.update(c for c in set(columns.tolist()) if c not in dead)
     for product in graph.flow.products:
@@ -99,7 +101,7 @@ class _Zeros:
 
     def _step(self, node: gs.Node) -> Zeros:
         mixer = self._mixers.get(node_key(node))
-        if mixer is not None:
+        if mixer is not None and mixer.linear:
             return self._mixed(node, mixer)
         row = lookup(node, self._facts)
         if row is None or row.channels is None:
@@ -139,7 +141,7 @@ class _Zeros:
             return frozenset()
         silent = self.of(node.inputs[mixer.weight]) & made
         if mixer.blockwise:
-            silent |= self.of(node.inputs[mixer.data]) & made
+            silent |= self.of(node.inputs[mixer.data or 0]) & made
         bias = node.inputs[mixer.bias] if mixer.bias is not None and mixer.bias < len(node.inputs) else None
         if bias is None or not bias.name:
             return frozenset(silent)

@@ -48,7 +48,7 @@ def by_norm(graph: ChannelGraph, group: Group) -> Labels:
     for mixers, classes_of, total in ((makers, rows_of, made), (readers, columns_of, read)):
         for mixer in mixers:
             node = graph.nodes[mixer.node]
-            value = graph.model.value(node.inputs[mixer.weight])
+            value = graph.weight(mixer)
             classes = classes_of(graph.flow, node, mixer)
             if value is None or value.dtype.kind != "f":
                 continue

@@ -48,7 +48,7 @@ def realise(source: Masked, graph: ChannelGraph, removed: Removed, *, in_place: 
     for node in list(model.graph.nodes):
         row = lookup(node, facts)
         if row is not None and row.channels is not None and row.channels.resize is not None:
-            row.channels.resize(Change(model, node, facts, graph.flow, removed))
+            row.channels.resize(Change(model, node, facts, graph, removed))
     _forget_shapes(model, graph.flow, removed)
     model.sweep()
     model.edited()
@@ -158,11 +158,12 @@ def _without_ones(layout: Layout) -> Layout:
 class Change:
     """The ``Resizing`` of one node: layouts before and after, and edits to the new graph."""
 
-    def __init__(self, model: Model, node: gs.Node, facts: Facts, flow: Flow, removed: Removed) -> None:
+    def __init__(self, model: Model, node: gs.Node, facts: Facts, graph: ChannelGraph, removed: Removed) -> None:
         self._model = model
         self._node = node
         self._facts = facts
-        self._flow = flow
+        self._flow = graph.flow
+        self._old = graph.nodes[node_key(node)]
         self._removed = removed
 
     @property
@@ -174,7 +175,7 @@ class Change:
         return self._facts
 
     def before(self, index: int) -> Layout | None:
-        return self._flow.operand(self._node, index)
+        return self._flow.operand(self._old, index)
 
     def after(self, index: int) -> Layout | None:
         return self._rest(self.before(index))

@@ -9,7 +9,7 @@ of the two with zeros and ones before it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from graphopt.analysis import Analyses, Shapes
 from graphopt.analysis.channels import ChannelGraph, Use
 from graphopt.model import Model, node_key
-from graphopt.ops.channels import Labels, Layout, Mixer
+from graphopt.ops.channels import Labels, Layout, Mixer, Product
 from graphopt.ops.channels.layout import separate
 
 Array = NDArray[Any]
@@ -111,9 +111,26 @@ def masked(graph: ChannelGraph, removed: NDArray[np.bool_], updates: Mapping[str
     return result
 
 
+def _products(graph: ChannelGraph) -> Iterator[Product]:
+    """What sums over channels without a constant weight."""
+    yield from graph.flow.products
+    for mixer in graph.flow.mixers:
+        node = graph.nodes[mixer.node]
+        layout = None if mixer.data is None else graph.flow.operand(node, mixer.data)
+        if mixer.data is None or layout is None or graph.model.value(node.inputs[mixer.weight]) is not None:
+            continue
+        for found in layout.fields_on(mixer.data_axis):
+            span = layout.span(mixer.data_axis)
+            if all(at in span for at in found.at):
+                shape = [int(layout.factors[at] or 1) if at in found.at else 1 for at in span]
+                sizes = [int(layout.factors[at] or 1) for at in span]
+                labels = np.broadcast_to(found.labels.reshape(shape), sizes).reshape(-1)
+                yield Product(mixer.node, mixer.data, mixer.data_axis, labels)
+
+
 def reference(graph: ChannelGraph, source: Masked, removed: NDArray[np.bool_]) -> Model:
     """What the graph that is sliced from ``source`` must equal: a copy of it in which products read zeros too."""
-    products = [p for p in graph.flow.products if removed[p.labels].any()]
+    products = [p for p in _products(graph) if removed[p.labels].any()]
     if not products:
         return source.model
     model = source.model.copy()

@@ -91,6 +91,8 @@ class Statistics:
 
 def source_of(graph: ChannelGraph, mixer: Mixer) -> Source | None:
     """The source of a mixer's columns; None if it has no labelled features, too many, or whole blocks go."""
+    if mixer.data is None or not mixer.linear:
+        return None
     tensor = graph.nodes[mixer.node].inputs[mixer.data]
     layout = graph.flow.layout(tensor)
     if mixer.blockwise or layout is None or layout.rank <= mixer.data_axis:
@@ -184,7 +186,7 @@ def _widened(pooled: Moments, before: Gram) -> Moments:
 
 def _before_pool(graph: ChannelGraph, mixer: Mixer, source: Source) -> Source | None:
     """The source before a global pool that the mixer's data comes from directly."""
-    tensor: gs.Tensor = graph.nodes[mixer.node].inputs[mixer.data]
+    tensor: gs.Tensor = graph.nodes[mixer.node].inputs[mixer.data or 0]
     for _ in range(4):
         node = producer_of(graph.model, tensor)
         if node is None or node.domain not in (None, ""):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from graphopt.analysis.channels.groups import Group, build, columns_of, rows_of
 from graphopt.analysis.channels.propagate import Flow, analyse
@@ -16,7 +18,9 @@ from graphopt.analysis.cost import Cost, CostTable
 from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.analysis.shapes import InputShapes, Shapes
 from graphopt.model import Model, node_key, node_label
-from graphopt.ops.channels import Labels
+from graphopt.ops import attrs
+from graphopt.ops.channels import Labels, Mixer
+from graphopt.ops.channels.layout import product
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +51,49 @@ class ChannelGraph:
         free = np.zeros(len(self.flow.table), bool)
         for group in self.prunable:
             free[group.units] = True
-        found = 0
-        for key, classes in self.factors():
-            cost = self.cost.of(self.nodes[key])
-            touched = any(free[c].any() for c in classes)
-            found += cost.macs if touched and cost is not None and cost.macs is not None else 0
+        found = 0.0
+        for macs, classes in self.factors():
+            found += macs if any(free[c].any() for c in classes) else 0
         return found / self.cost.macs if self.cost.macs else 0.0
 
-    def factors(self) -> Iterator[tuple[str, tuple[Labels, ...]]]:
-        """The nodes that multiply and add, by id, each with the classes along the axes that its cost is proportional to."""
+    def factors(self) -> Iterator[tuple[float, tuple[Labels, ...]]]:
+        """Multiply-accumulates of all that mixes, each with the classes along the axes that they are proportional to."""
+        weights = Counter[str]()
+        for mixer in self.flow.mixers:
+            weights[mixer.node] += self._elements(mixer)
         for mixer in self.flow.mixers:
             node = self.nodes[mixer.node]
-            yield mixer.node, (rows_of(self.flow, node, mixer), columns_of(self.flow, node, mixer))
-        for product in self.flow.products:
-            layout = self.flow.tensors.get(product.node)
+            share = self._elements(mixer) / max(1, weights[mixer.node])
+            yield self._macs(mixer.node) * share, (rows_of(self.flow, node, mixer), columns_of(self.flow, node, mixer))
+        for one in self.flow.products:
+            layout = self.flow.tensors.get(one.node)
             made = [f.labels.reshape(-1) for f in layout.fields] if layout is not None else []
-            yield product.node, tuple(self.flow.table.find(x.reshape(-1)) for x in (product.labels, *made) if x.size)
+            yield self._macs(one.node), tuple(self.flow.table.find(x.reshape(-1)) for x in (one.labels, *made) if x.size)
+
+    def weight(self, mixer: Mixer) -> NDArray[Any] | None:
+        """The weight of a mixer, dequantized if it is kept in integers; None if it is not constant."""
+        tensor = self.nodes[mixer.node].inputs[mixer.weight]
+        value, producer = self.model.value(tensor), self.model.producer(tensor)
+        if value is not None or producer is None or producer.op != "DequantizeLinear":
+            return value
+        known = [self.model.value(t) for t in producer.inputs]
+        data = known[0]
+        if data is None or any(v is None or v.ndim > 1 for v in known[1:]):
+            return None
+        axis = attrs.int_(producer, "axis", 1)
+        shape = [-1 if a == axis % max(1, data.ndim) else 1 for a in range(data.ndim)]
+        scale, zero = (
+            v.astype(np.float64).reshape(shape if v.size > 1 else ()) for v in [*known[1:], np.zeros(())][:2] if v is not None
+        )
+        return ((data - zero) * scale).astype(np.float32)
+
+    def _macs(self, node: str) -> float:
+        cost = self.cost.of(self.nodes[node])
+        return float(cost.macs) if cost is not None and cost.macs is not None else 0.0
+
+    def _elements(self, mixer: Mixer) -> int:
+        layout = self.flow.operand(self.nodes[mixer.node], mixer.weight)
+        return 1 if layout is None else product(layout.factors) or 1
 
     def graph(self) -> nx.Graph[tuple[str, int]]:
         """Nodes are (tensor id, axis) with the ids of their groups; edges carry the operator that ties the two."""

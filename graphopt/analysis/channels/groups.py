@@ -114,8 +114,10 @@ def build(model: Model, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) 
     for product in flow.products:
         mixed[flow.table.find(product.labels)] = True
     sets = _same_places(index, np.flatnonzero(mixed), frozen, count)
-    found = [_describe(k, units, model, flow, nodes, cost, index, frozen.get(int(units[0]))) for k, units in enumerate(sets)]
-    return tuple(found)
+    firsts = _Firsts(np.asarray([units[0] for units in sets], np.int64), count)
+    places, mixing = _places(index, firsts, len(sets)), _mixing(flow, nodes, cost, firsts, len(sets))
+    readers = _readers(model)
+    return tuple(_describe(k, units, places[k], mixing[k], readers, frozen.get(int(units[0]))) for k, units in enumerate(sets))
 
 
 def _same_places(index: Index, units: Labels, frozen: dict[int, str], count: int) -> list[Labels]:
@@ -130,25 +132,95 @@ def _same_places(index: Index, units: Labels, frozen: dict[int, str], count: int
     return [np.asarray(members, np.int64) for members in found.values()]
 
 
+class _Firsts:
+    """The first unit of every group: what is known of it holds for all. Looked up among the classes of a place at once."""
+
+    def __init__(self, units: Labels, count: int) -> None:
+        self._group = np.full(count, -1, np.int64)
+        self._group[units] = np.arange(units.size)
+
+    def among(self, classes: Labels) -> tuple[list[int], list[int]]:
+        """The groups of which the first unit is among ``classes``, and where."""
+        found = self._group[classes]
+        at = np.flatnonzero(found >= 0)
+        return found[at].tolist(), at.tolist()
+
+
+def _places(index: Index, firsts: _Firsts, count: int) -> list[list[Place]]:
+    """Where the units of each group live."""
+    found: list[list[Place]] = [[] for _ in range(count)]
+    for (name, axes, constant), roots, counts in zip(index.places, index.roots, index.counts, strict=True):
+        for group, at in zip(*firsts.among(roots), strict=True):
+            found[group].append(Place(name, axes, int(counts[at]), constant))
+    return found
+
+
+@dataclass(slots=True)
+class _Mixing:
+    """What mixes the units of a group."""
+
+    macs: int | None = 0
+    widths: set[int] = field(default_factory=set[int])
+    constraints: list[str] = field(default_factory=list[str])
+
+    def add(self, node: gs.Node, cost: CostTable) -> None:
+        """Count the multiply-accumulates of a node."""
+        known = cost.of(node)
+        self.macs = None if self.macs is None or known is None or known.macs is None else self.macs + known.macs
+
+
+def _mixing(flow: Flow, nodes: dict[str, gs.Node], cost: CostTable, firsts: _Firsts, count: int) -> list[_Mixing]:
+    """Multiply-accumulates of what mixes each group, its widths at what makes it, and constraints by grouped convolutions."""
+    found = [_Mixing() for _ in range(count)]
+    for mixer in flow.mixers:
+        node = nodes[mixer.node]
+        made, read = (_counted(f(flow, node, mixer), firsts) for f in (rows_of, columns_of))
+        for group in {**made, **read}:
+            found[group].add(node, cost)
+            number = made.get(group, 0)
+            if number:
+                found[group].widths.add(max(1, number // mixer.repeats) * (1 if mixer.rows_in_data_order else mixer.groups))
+            if mixer.groups > 1 and not mixer.blockwise:
+                found[group].constraints.append(f"{node_label(node)}: {mixer.groups} blocks shrink alike")
+            elif mixer.groups > 1 and number > 1:
+                found[group].constraints.append(f"{node_label(node)}: blocks go as a whole")
+    for product in flow.products:
+        layout = flow.tensors.get(product.node)
+        carried = [f.labels for f in layout.fields] if layout is not None else []
+        touched = {g for labels in (product.labels, *carried) for g in _counted(flow.table.find(labels.reshape(-1)), firsts)}
+        for group in sorted(touched):
+            found[group].add(nodes[product.node], cost)
+    return found
+
+
+def _counted(classes: Labels, firsts: _Firsts) -> dict[int, int]:
+    """How often the first unit of each group is among ``classes``."""
+    found: dict[int, int] = {}
+    for group in firsts.among(classes)[0]:
+        found[group] = found.get(group, 0) + 1
+    return found
+
+
+def _readers(model: Model) -> dict[str, list[tuple[int, str]]]:
+    """The nodes that read or make each tensor: their places in the graph and their labels."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for place, node in enumerate(model.graph.nodes):
+        label = node_label(node)
+        for name in {t.name for t in [*node.inputs, *node.outputs]}:
+            found.setdefault(name, []).append((place, label))
+    return found
+
+
 def _describe(
     number: int,
     units: Labels,
-    model: Model,
-    flow: Flow,
-    nodes: dict[str, gs.Node],
-    cost: CostTable,
-    index: Index,
+    places: list[Place],
+    mixing: _Mixing,
+    readers: dict[str, list[tuple[int, str]]],
     frozen: str | None,
 ) -> Group:
-    first = int(units[0])
-    places: list[Place] = []
-    for (name, axes, constant), roots, counts in zip(index.places, index.roots, index.counts, strict=True):
-        at = int(np.searchsorted(roots, first))
-        if at < roots.size and roots[at] == first:
-            places.append(Place(name, axes, int(counts[at]), constant))
-    names = {p.tensor for p in places}
-    touched = [n for n in model.graph.nodes if any(t.name in names for t in [*n.inputs, *n.outputs])]
-    macs, widths, constraints = _mixed(first, flow, nodes, cost)
+    touched = sorted({one for name in {p.tensor for p in places} for one in readers.get(name, ())})
+    constraints = list(mixing.constraints)
     activations = [p.tensor for p in places if not p.constant]
     ties = max((p.count for p in places if not p.constant), default=1)
     if ties > 1:
@@ -158,37 +230,9 @@ def _describe(
         tensor=activations[0] if activations else places[0].tensor,
         units=units,
         places=tuple(places),
-        operators=tuple(node_label(n) for n in touched),
-        macs=macs,
+        operators=tuple(label for _, label in touched),
+        macs=mixing.macs,
         constraints=tuple(constraints),
         frozen=frozen,
-        widths=tuple(sorted(widths)),
+        widths=tuple(sorted(mixing.widths)),
     )
-
-
-def _mixed(unit: int, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) -> tuple[int | None, set[int], list[str]]:
-    """Multiply-accumulates of the mixers of a unit, its widths at those that make it, and constraints by grouped convolutions."""
-    macs: int | None = 0
-    widths: set[int] = set()
-    constraints: list[str] = []
-    for mixer in flow.mixers:
-        node = nodes[mixer.node]
-        made = int(np.count_nonzero(rows_of(flow, node, mixer) == unit))
-        read = int(np.count_nonzero(columns_of(flow, node, mixer) == unit))
-        if not made and not read:
-            continue
-        known = cost.of(node)
-        macs = None if macs is None or known is None or known.macs is None else macs + known.macs
-        if made:
-            widths.add(made * (mixer.groups if not mixer.rows_in_data_order else 1))
-        if mixer.groups > 1 and not mixer.blockwise:
-            constraints.append(f"{node_label(node)}: {mixer.groups} blocks shrink alike")
-        elif mixer.groups > 1 and made > 1:
-            constraints.append(f"{node_label(node)}: blocks go as a whole")
-    for product in flow.products:
-        layout = flow.tensors.get(product.node)
-        carried = layout is not None and any((flow.table.find(f.labels) == unit).any() for f in layout.fields)
-        if carried or (flow.table.find(product.labels) == unit).any():
-            known = cost.of(nodes[product.node])
-            macs = None if macs is None or known is None or known.macs is None else macs + known.macs
-    return macs, widths, constraints

@@ -52,7 +52,12 @@ class LabelTable:
         apart = first != second
         if not apart.any():
             return
-        for x, y in np.unique(np.stack([first[apart], second[apart]], 1), axis=0).tolist():
+        low_high = np.sort(np.stack([first[apart], second[apart]], 1), axis=1)
+        lows, highs = low_high[:, 0], low_high[:, 1]
+        if np.unique(highs).size == highs.size and not np.isin(lows, highs).any():
+            self._parent[highs] = lows  # as usual: two vectors of as many channels, none of them joined before
+            return
+        for x, y in np.unique(low_high, axis=0).tolist():
             low, high = sorted((self._root(x), self._root(y)))
             self._parent[high] = low
 

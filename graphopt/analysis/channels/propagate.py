@@ -117,11 +117,11 @@ def _separate_axes(flow: Flow) -> None:
             if len(found.at) < 2:
                 continue
             roots = flow.table.find(found.labels)
-            longest = max(range(roots.ndim), key=lambda k: (roots.shape[k], k))
-            for axis in range(roots.ndim):
-                if axis != longest and (roots != np.take(roots, [0], axis)).any():
+            varying = [k for k in range(roots.ndim) if (roots != np.take(roots, [0], k)).any()]
+            longest = max(varying, key=lambda k: (roots.shape[k], k), default=0)
+            for axis in varying:
+                if axis != longest:
                     flow.table.unite(found.labels, np.take(found.labels, [0], axis))
-                    roots = flow.table.find(found.labels)
 
 
 class _Walk:
@@ -133,6 +133,7 @@ class _Walk:
         self.flow = flow
         self.checking = checking
         self.taint = Taint(flow.table.freeze)
+        self.derived: set[str] = set()
         self.readers = Counter(t.name for n in model.graph.nodes for t in n.inputs if t.name)
 
     def run(self) -> None:
@@ -146,6 +147,8 @@ class _Walk:
             self.taint.spend(output.name, f"graph output '{output.name}'")
 
     def _step(self, node: gs.Node) -> None:
+        if node.inputs and all(not t.name or t.name in self.derived or self.is_constant(t) for t in node.inputs):
+            self.derived.update(t.name for t in node.outputs)
         row = lookup(node, self.facts)
         rule = row.channels if row is not None else None
         captured = list(_captured(node))
@@ -289,6 +292,10 @@ class NodeView:
         if index >= len(self._node.inputs) or not self._node.inputs[index].name:
             return None
         return self._walk.facts.value(self._node.inputs[index])
+
+    def known(self, index: int) -> bool:
+        tensor = self._node.inputs[index]
+        return tensor.name in self._walk.derived or self._walk.is_constant(tensor)
 
     def shape(self, index: int) -> Shape | None:
         return self._walk.facts.shape(self._node.outputs[index]) if index < len(self._node.outputs) else None

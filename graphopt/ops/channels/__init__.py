@@ -1,11 +1,11 @@
 """How channels flow through operators: the ``channels`` column of the operator rows.
 
 ``layout`` holds labels along factored axes and moves them, ``ties`` the steps that rules are made of, ``rule`` what a rule may
-ask and say. The rules themselves, by manner: ``mixing``, ``pointwise``, ``axes``, ``movement``, ``sizes``; ``resizing`` mends
-constants.
+ask and say. The rules themselves, by manner: ``mixing``, ``recurrent``, ``pointwise``, ``axes``, ``movement``, ``sizes``;
+``resizing`` mends constants.
 """
 
-from graphopt.ops.channels import axes, mixing, movement, pointwise, resizing, sizes
+from graphopt.ops.channels import axes, mixing, movement, pointwise, recurrent, resizing, sizes
 from graphopt.ops.channels.layout import Field, Labels, Layout
 from graphopt.ops.channels.rule import ChannelRule, Mixer, Product, Resizing, View
 
@@ -13,6 +13,8 @@ CONV = ChannelRule(mixing.conv, mixing.resize_groups)
 CONV_TRANSPOSE = ChannelRule(mixing.conv_transpose, mixing.resize_groups)
 GEMM = ChannelRule(mixing.gemm)
 MATMUL = ChannelRule(mixing.matmul)
+
+RECURRENT = ChannelRule(recurrent.recurrent, recurrent.resize_hidden)
 
 UNARY = ChannelRule(pointwise.unary)
 UNARY_ZERO = ChannelRule(pointwise.unary, zero=True)

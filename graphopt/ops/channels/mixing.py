@@ -1,7 +1,7 @@
 """Operators that sum over channels with weights: they end labels and begin new ones.
 
-The weight's columns carry the labels of the data's channels, its rows those of the output. Both are labels of a constant, so
-two readers of one initializer agree by themselves.
+The weight's columns carry the labels of the data's channels, its rows those of the output. They are labels of a constant, so
+two readers of one initializer agree by themselves, or of what is computed from one (a dequantized weight) or from data.
 
 Grouped convolutions read the data in g blocks of C/g channels with one set of columns for all: removing column j removes
 channel j of every block, so the blocks are tied index by index, and so are the blocks of the output, which must stay of equal
@@ -19,7 +19,7 @@ from graphopt.model import node_key, node_label
 from graphopt.ops import attrs
 from graphopt.ops.channels.layout import Labels, Layout, select, with_axis
 from graphopt.ops.channels.rule import Mixer, Product, Resizing, View
-from graphopt.ops.channels.ties import broadcast, couple, seal, seal_all, seal_factors, vector
+from graphopt.ops.channels.ties import broadcast, couple, seal, seal_all, seal_factors, seal_joint, vector
 from graphopt.ops.facts import has_input
 
 GROUPING = "blockwise"
@@ -38,8 +38,9 @@ def conv_transpose(view: View) -> Sequence[Layout | None]:
 def _convolution(view: View, *, columns: int, rows: int) -> Layout | None:
     node, why = view.node, node_label(view.node)
     data, weight, shape = view.layout(0), view.layout(1), view.shape(0)
-    if data is None or weight is None or data.rank < 3 or weight.rank != data.rank or view.value(1) is None:
-        return _opaque(view, data, weight, f"{why}: its weight is computed, or its rank is not known")
+    if data is None or weight is None or data.rank < 3 or weight.rank != data.rank:
+        return _opaque(view, data, weight, f"{why}: its rank is not known")
+    weight = seal_joint(view, weight, why)
     groups = attrs.int_(node, "group", 1)
     spatial = range(2, data.rank)
     data = seal(view, data, spatial, f"{why}: a spatial axis")
@@ -55,9 +56,13 @@ def _convolution(view: View, *, columns: int, rows: int) -> Layout | None:
         out = _grouped(view, data, weight, columns, rows, groups, blockwise)
     count = (weight.size(rows) or 0) * (groups if rows == 1 else 1)
     if out is None and count > 1:
-        out = view.fixed(count, "rows", why)
+        out = view.fixed(count, "rows", _unlabelled(weight, why))
     _couple_bias(view, 2, out, why)
     return _output(data, 1, out, shape, why)
+
+
+def _unlabelled(weight: Layout, why: str) -> str:
+    return f"{why}: its weight cannot shrink ({weight.why})"
 
 
 def _blockwise(groups: int, columns: int, rows: int, column_axis: int) -> int:
@@ -138,17 +143,18 @@ def gemm(view: View) -> Sequence[Layout | None]:
     """Gemm: alpha op(A) op(B) + beta C, B constant; rows and columns of B by transB."""
     node, why = view.node, node_label(view.node)
     data, weight = view.layout(0), view.layout(1)
-    if data is None or weight is None or data.rank != 2 or weight.rank != 2 or view.value(1) is None:
-        return [_opaque(view, data, weight, f"{why}: a product of two computed tensors")]
+    if data is None or weight is None or data.rank != 2 or weight.rank != 2:
+        return [_opaque(view, data, weight, f"{why}: its rank is not known")]
     if attrs.int_(node, "transA", 0):
         data = select(data, (1, 0))
+    weight = seal_joint(view, weight, why)
     columns, rows = (1, 0) if attrs.int_(node, "transB", 0) else (0, 1)
     axis = 0 if attrs.int_(node, "transA", 0) else 1
     view.mixes(Mixer(node_key(node), 0, 1, 2, axis, columns, rows))
     couple(view, data, 1, weight, columns, why)
     _, out = vector(view, weight, rows, why)
     if out is None and weight.size(rows) != 1:
-        out = view.fixed(weight.size(rows) or 0, "rows", why)
+        out = view.fixed(weight.size(rows) or 0, "rows", _unlabelled(weight, why))
     bias = view.layout(2) if has_input(node, 2) else None
     if bias is not None and bias.rank == 2:
         bias = seal(view, bias, [0], why)
@@ -161,7 +167,7 @@ def matmul(view: View) -> Sequence[Layout | None]:
     """MatMul, as numpy.matmul: a mixer with a constant matrix on one side; else the axis that is summed over keeps its size."""
     why = node_label(view.node)
     for data, weight in ((0, 1), (1, 0)):
-        if view.value(weight) is not None and view.value(data) is None:
+        if view.known(weight) and not view.known(data):
             made = _product(view, data, weight, why)
             if made is not None:
                 return [made]
@@ -205,6 +211,7 @@ def _product(view: View, data_index: int, weight_index: int, why: str) -> Layout
     data, weight = view.layout(data_index), view.layout(weight_index)
     if data is None or weight is None or weight.rank != 2 or data.rank < 2:
         return None
+    weight = seal_joint(view, weight, why)
     right = weight_index == 1
     axis = data.rank - (1 if right else 2)
     columns, rows = (0, 1) if right else (1, 0)
@@ -212,7 +219,7 @@ def _product(view: View, data_index: int, weight_index: int, why: str) -> Layout
     couple(view, data, axis, weight, columns, why)
     _, out = vector(view, weight, rows, why)
     if out is None and weight.size(rows) != 1:
-        out = view.fixed(weight.size(rows) or 0, "rows", why)
+        out = view.fixed(weight.size(rows) or 0, "rows", _unlabelled(weight, why))
     # The other axes keep their labels: the contracted one is replaced, with no field left on it.
     rest = _without(data, axis)
     made = _with_channels(rest, axis, out)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from graphopt.model import node_label
 from graphopt.ops import attrs
+from graphopt.ops.channels.axes import axis_of
 from graphopt.ops.channels.layout import Layout, select
 from graphopt.ops.channels.rule import View
 from graphopt.ops.channels.ties import broadcast, couple, seal, seal_inputs
@@ -99,12 +100,21 @@ def opaque(view: View) -> Sequence[Layout | None]:
 
 
 def quantizer(view: View) -> Sequence[Layout | None]:
-    """QuantizeLinear and DequantizeLinear with one scale for the tensor; scales by channel freeze."""
+    """QuantizeLinear and DequantizeLinear: one scale and zero point for the tensor, or one for each channel of ``axis``."""
     why = node_label(view.node)
     data = view.layout(0)
+    if data is None:
+        seal_inputs(view, f"{why}: an input of unknown rank")
+        return [None]
     for index in (1, 2):
-        scale = view.layout(index) if has_input(view.node, index) else None
-        if index < len(view.node.inputs) and (scale is None or any(scale.axes)) and has_input(view.node, index):
-            seal_inputs(view, f"{why}: a scale for each channel")
+        if not has_input(view.node, index):
+            continue
+        scale = view.layout(index)
+        axis = axis_of(attrs.int_(view.node, "axis", 1), data.rank)
+        if scale is not None and not any(scale.axes):
+            continue
+        if scale is None or scale.rank != 1 or axis is None:
+            seal_inputs(view, f"{why}: scales in blocks, or of unknown rank")
             return [None]
+        couple(view, data, axis, scale, 0, why)
     return [data]

@@ -29,16 +29,19 @@ class Mixer:
 
     Attributes:
         node: its id.
-        data, weight: indices of its inputs; ``bias`` is where a bias is or could be added, None if there is no such input.
+        data, weight: indices of its inputs; ``data`` is None where it sums over its own outputs (the state of a recurrent layer);
+            ``bias`` is where a bias is or could be added, None if there is no such input.
         data_axis: the axis of the data input that it sums over.
         columns, rows: the axes of the weight that it sums over and that make its output channels.
         groups: blocks of a grouped convolution.
         blockwise: whether such blocks go as a whole (as in a depthwise convolution) instead of shrinking alike.
+        repeats: how many rows one output channel has (the gates of a recurrent layer).
+        linear: whether what it makes is the sum, or a function of it.
         rows_in_data_order: whether the axis ``rows`` (Conv) or the axis ``columns`` (ConvTranspose) counts through all blocks.
     """
 
     node: str
-    data: int
+    data: int | None
     weight: int
     bias: int | None
     data_axis: int
@@ -47,6 +50,8 @@ class Mixer:
     groups: int = 1
     blockwise: bool = False
     rows_in_data_order: bool = True
+    repeats: int = 1
+    linear: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,10 @@ class View(Protocol):
 
     def value(self, index: int) -> NDArray[Any] | None:
         """The value of a constant input, None if it is not given or not constant."""
+        ...
+
+    def known(self, index: int) -> bool:
+        """Whether an input is computed from constants alone."""
         ...
 
     def shape(self, index: int) -> Shape | None:

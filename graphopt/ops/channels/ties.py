@@ -49,6 +49,12 @@ def seal_all(view: View, layout: Layout, why: str) -> Layout:
     return seal(view, layout, range(layout.rank), why)
 
 
+def seal_joint(view: View, layout: Layout, why: str) -> Layout:
+    """``layout`` without labels over several axes at once: a computed weight may have them."""
+    crossing = [f for f in layout.fields if len({layout.axis_of(at) for at in f.at}) > 1]
+    return seal_factors(view, layout, [at for f in crossing for at in f.at], f"{why}: a weight with channels across its axes")
+
+
 def seal_inputs(view: View, why: str) -> None:
     """Freeze every input of the node."""
     for index in range(len(view.node.inputs)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -474,6 +475,118 @@ def quantized(net: Net) -> str:
     return head(net, net.op("DequantizeLinear", net.op("QuantizeLinear", a, scale, zero), scale, zero))
 
 
+def quantized_per_channel(net: Net, axis: int) -> str:
+    """Weights in integers with a scale and a zero point a channel of their ``axis``: rows 0, columns 1."""
+    rng = np.random.default_rng(1)
+    count = (6, 3)[axis]
+    whole = net.const(rng.integers(-100, 100, (6, 3, 3, 3)).astype(np.int8))
+    scale, zero = net.const(net.random(count, low=0.01, high=0.02)), net.const(rng.integers(-3, 3, count).astype(np.int8))
+    weight = net.op("DequantizeLinear", whole, scale, zero, axis=axis)
+    a = net.op("Conv", _x(net), weight)
+    net.widths[a] = 6
+    b = relu(net, a, "a")
+    whole = net.const(rng.integers(-100, 100, (5, 6, 1, 1)).astype(np.int8))
+    count = (5, 6)[axis]
+    scale, zero = net.const(net.random(count, low=0.01, high=0.02)), net.const(rng.integers(-3, 3, count).astype(np.int8))
+    return net.op("Conv", b, net.op("DequantizeLinear", whole, scale, zero, axis=axis))
+
+
+def quantized_activations_per_channel(net: Net) -> str:
+    a = relu(net, net.conv(_x(net), 6), "a")
+    scale, zero = net.const(net.random(6, low=0.01, high=0.02)), net.const(np.zeros(6, np.uint8))
+    return head(net, net.op("DequantizeLinear", net.op("QuantizeLinear", a, scale, zero), scale, zero))
+
+
+def computed_weight(net: Net) -> str:
+    """A convolution whose weight another layer makes: rows and columns are channels like any others."""
+    w = net.op(
+        "Reshape", net.op("MatMul", net.input(6, 3, name="w"), net.const(net.random(3, 3))), net.const(np.array([6, 3, 1, 1]))
+    )
+    a = net.op("Conv", net.conv(_x(net), 3), w)
+    net.widths[a] = 6
+    return head(net, relu(net, a, "a"))
+
+
+def recurrent(net: Net, kind: str, gates: int, directions: int = 1) -> str:
+    """[T, B, I] -> layer of 6 units -> layer of 4 units -> a product."""
+    hidden = 6
+    x = net.op("MatMul", net.input(5, 2, 7), net.const(net.random(7, 8)), out="x8")
+    parameters = [net.random(directions, gates * hidden, 8), net.random(directions, gates * hidden, hidden)]
+    extra: list[str] = [net.const(net.random(directions, 2 * gates * hidden)), "", net.const(net.random(directions, 2, hidden))]
+    if kind == "LSTM":
+        extra += [net.const(net.random(directions, 2, hidden)), net.const(net.random(directions, 3 * hidden))]
+    way = {"direction": "bidirectional"} if directions == 2 else {}
+    y = net.op(kind, x, *(net.const(p) for p in parameters), *extra, hidden_size=hidden, out="y", **way)
+    y = net.op("Reshape", net.op("Transpose", y, perm=[0, 2, 1, 3]), net.const(np.array([0, 0, -1])))
+    z = net.op(
+        kind,
+        y,
+        net.const(net.random(1, gates * 4, directions * hidden)),
+        net.const(net.random(1, gates * 4, 4)),
+        hidden_size=4,
+        out="z",
+    )
+    return net.op("MatMul", net.op("Squeeze", z, net.const(np.array([1]))), net.const(net.random(4, 3)))
+
+
+def fused_attention(net: Net, how: str) -> str:
+    """Queries, keys and values of two heads of four from one product, told apart by Gather, Split or Slice."""
+    i = net.input(2, 5, 8)
+    qkv = net.op("Add", net.op("MatMul", i, net.const(net.random(8, 24))), net.const(net.random(24)), out="qkv")
+    if how == "split":
+        net.op("Split", qkv, net.const(np.array([8, 8, 8])), out="part", outputs=3, axis=2)
+        parts = ["part", "part_1", "part_2"]
+        parts = [net.op("Reshape", p, net.const(np.array([2, 5, 2, 4]))) for p in parts]
+        q, k, v = (net.op("Transpose", p, perm=[0, 2, 1, 3]) for p in parts)
+    else:
+        wide = net.op("Transpose", net.op("Reshape", qkv, net.const(np.array([2, 5, 3, 2, 4]))), perm=[2, 0, 3, 1, 4])
+        if how == "gather":
+            q, k, v = (net.op("Gather", wide, net.const(np.array(n)), axis=0) for n in range(3))
+        else:
+            ends = [[net.const(np.array([v])) for v in (n, n + 1, 0)] for n in range(3)]
+            q, k, v = (net.op("Squeeze", net.op("Slice", wide, *e), net.const(np.array([0]))) for e in ends)
+    q = net.op("Mul", q, net.const(np.float32(0.5)))
+    score = net.op("MatMul", q, net.op("Transpose", k, perm=[0, 1, 3, 2]))
+    score = net.op("Softmax", net.op("Add", score, net.const(net.random(1, 2, 5, 5))))
+    mixed = net.op("Transpose", net.op("MatMul", score, v), perm=[0, 2, 1, 3], out="mixed")
+    return net.op("MatMul", net.op("Reshape", mixed, net.const(np.array([2, 5, 8]))), net.const(net.random(8, 3)))
+
+
+def grouped_query(net: Net) -> str:
+    """Four heads of queries, two of keys and values, which Expand repeats."""
+    i = net.input(2, 5, 8)
+    q = net.op("Reshape", net.op("MatMul", i, net.const(net.random(8, 16)), out="q"), net.const(np.array([2, 5, 4, 4])))
+    q = net.op("Transpose", q, perm=[0, 2, 1, 3])
+    made = []
+    for name in "kv":
+        x = net.op("Reshape", net.op("MatMul", i, net.const(net.random(8, 8)), out=name), net.const(np.array([2, 5, 2, 4])))
+        x = net.op("Unsqueeze", net.op("Transpose", x, perm=[0, 2, 1, 3]), net.const(np.array([2])))
+        x = net.op("Expand", x, net.const(np.array([2, 2, 2, 5, 4])))
+        made.append(net.op("Reshape", x, net.const(np.array([2, 4, 5, 4]))))
+    score = net.op("Softmax", net.op("MatMul", q, net.op("Transpose", made[0], perm=[0, 1, 3, 2])))
+    mixed = net.op("Transpose", net.op("MatMul", score, made[1]), perm=[0, 2, 1, 3])
+    return net.op("MatMul", net.op("Reshape", mixed, net.const(np.array([2, 5, 16]))), net.const(net.random(16, 3)))
+
+
+def equal_vectors(net: Net) -> str:
+    """Two layers whose biases are one initializer: their channels have nothing to do with each other."""
+    i, b = _x(net), net.const(net.random(6), "b")
+    made = []
+    for name in ("a", "c"):
+        y = relu(net, net.op("Conv", i, net.const(net.random(6, 3, 3, 3)), b), name)
+        net.widths[y] = 6
+        made.append(head(net, y))
+    return net.op("Add", *made)
+
+
+def group_norm_lowered(net: Net) -> str:
+    a = net.op("Reshape", net.conv(_x(net), 6), net.const(np.array([0, 2, -1])))
+    a = net.op("InstanceNormalization", a, net.const(np.ones(2)), net.const(np.zeros(2)))
+    a = net.op("Reshape", a, net.const(np.array([0, 6, 6, 6])), out="a")
+    net.widths[a] = 6
+    return head(net, a)
+
+
 def attention(net: Net) -> str:
     i = net.input(2, 5, 8)
     q, k, v = (net.op("MatMul", i, net.const(net.random(8, 8)), out=n) for n in "qkv")
@@ -567,6 +680,20 @@ CASES: dict[str, Case] = {
     "weight from a Constant node": Case(constant_node, {"a": 6}),
     "read inside a subgraph": Case(captured, {"b": 4}, {"a": "inside"}),
     "quantizers per tensor": Case(quantized, {"a": 6}),
+    "quantized weights by row": Case(partial(quantized_per_channel, axis=0), {"a": 6}),
+    "quantized weights by column": Case(partial(quantized_per_channel, axis=1), {"a": 6}),
+    "quantized activations by channel": Case(quantized_activations_per_channel, {"a": 6}),
+    "computed weight": Case(computed_weight, frozen={"a": "its weight cannot shrink"}),
+    "LSTM": Case(partial(recurrent, kind="LSTM", gates=4), {"x8": 8, "y": 6, "z": 4}),
+    "GRU": Case(partial(recurrent, kind="GRU", gates=3), {"x8": 8, "y": 6, "z": 4}),
+    "RNN in both directions": Case(partial(recurrent, kind="RNN", gates=1, directions=2), {"x8": 8, "y": 6, "z": 4}),
+    "LSTM in both directions": Case(partial(recurrent, kind="LSTM", gates=4, directions=2), {"x8": 8, "y": 6, "z": 4}),
+    "fused attention, gather": Case(partial(fused_attention, how="gather"), {"qkv": 4, "mixed": 4}),
+    "fused attention, slice": Case(partial(fused_attention, how="slice"), {"qkv": 4, "mixed": 4}),
+    "fused attention, split": Case(partial(fused_attention, how="split"), {"qkv": 8, "mixed": 4}),
+    "grouped queries": Case(grouped_query, {"q": 4, "k": 4, "v": 4}),
+    "equal vectors": Case(equal_vectors, {"a": 6, "c": 6}),
+    "group norm in three nodes": Case(group_norm_lowered, {"a": 2}),
     "attention": Case(attention, {"q": 8, "k": 8, "v": 8}),
     "channels as a batch": Case(two_batches, {"a": 6}),
 }
