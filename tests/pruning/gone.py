@@ -65,7 +65,7 @@ def attrs_of(node: NodeProto) -> Attrs:
 
 def gone_in(before: Facts, after: Facts) -> Gone:
     """Walk the original, as far as its outputs depend on it."""
-    walk = _Walk(before, after)
+    walk = Walk(before, after)
     for node in live(before):
         walk.step(node)
     return walk.gone
@@ -83,7 +83,7 @@ def live(facts: Facts) -> list[NodeProto]:
     return found[::-1]
 
 
-class _Walk:
+class Walk:
     def __init__(self, before: Facts, after: Facts) -> None:
         self.before = before
         self.after = after
@@ -138,7 +138,7 @@ class _Walk:
             self.gone.reads[key(node), index] = gone
 
 
-Rule = Callable[[_Walk, NodeProto, Attrs], Any]
+Rule = Callable[[Walk, NodeProto, Attrs], Any]
 RULES: dict[str, Rule] = {}
 
 
@@ -159,12 +159,12 @@ def _uniform(node: NodeProto, gone: Bools, axes: Sequence[int]) -> Bools:
 
 
 @_rule("Reshape", "Squeeze", "Unsqueeze", "Flatten")
-def _reshaped(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
+def _reshaped(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
     return walk.of(node, 0).reshape(walk.shape(node.output[0]))
 
 
 @_rule("Transpose", "Concat", "Split", "Slice", "Gather", "Tile", "Pad", "DepthToSpace", "SpaceToDepth")
-def _moved(walk: _Walk, node: NodeProto, attrs: Attrs) -> Any:
+def _moved(walk: Walk, node: NodeProto, attrs: Attrs) -> Any:
     inputs: list[Any] = []
     for index, name in enumerate(node.input):
         data = index == 0 or node.op_type == "Concat"
@@ -196,23 +196,22 @@ def _padded(attrs: Attrs, gone: Bools, pads: Array | None = None, _value: None =
 
 
 @_rule("Expand")
-def _expanded(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
+def _expanded(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
     return np.array(np.broadcast_to(walk.of(node, 0), walk.shape(node.output[0])))
 
 
-_ELEMENTWISE = (
+ELEMENTWISE = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "And", "Or", "Xor", "Not", "Equal", "Greater", "Less"),
     *("GreaterOrEqual", "LessOrEqual", "Where", "Mod", "PRelu", "Clip", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"),
     *("HardSwish", "Elu", "Selu", "Celu", "Softplus", "Softsign", "Gelu", "Mish", "Swish", "Erf", "Exp", "Log", "Sqrt", "Abs"),
     *("Neg", "Sign", "Floor", "Ceil", "Round", "Reciprocal", "Identity", "Dropout", "Cast", "CastLike", "ThresholdedRelu"),
     *("IsNaN", "IsInf", "Sin", "Cos", "BitShift", "QuantizeLinear", "DequantizeLinear", "BatchNormalization"),
-    "InstanceNormalization",
 )
-_FIRST_ONLY = ("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear", "Dropout", "Clip", "CastLike")
+_FIRST_ONLY = ("BatchNormalization", "QuantizeLinear", "DequantizeLinear", "Dropout", "Clip", "CastLike")
 
 
-@_rule(*_ELEMENTWISE)
-def _elementwise(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
+@_rule(*ELEMENTWISE)
+def _elementwise(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
     gone: Bools = np.zeros(walk.shape(node.output[0]), bool)
     inputs = range(1) if node.op_type in _FIRST_ONLY else range(len(node.input))
     for index in (k for k in inputs if node.input[k] not in walk.before.constants):
@@ -223,8 +222,8 @@ def _elementwise(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
 
 
 @_rule("Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "CumSum", "LRN", "LayerNormalization", "RMSNormalization")
-@_rule("GroupNormalization", "MeanVarianceNormalization")
-def _along_axis(walk: _Walk, node: NodeProto, attrs: Attrs) -> Any:
+@_rule("GroupNormalization", "MeanVarianceNormalization", "InstanceNormalization")
+def _along_axis(walk: Walk, node: NodeProto, attrs: Attrs) -> Any:
     gone = walk.of(node, 0)
     rank, kind = gone.ndim, node.op_type
     axis = attrs.get("axis", -1)
@@ -234,6 +233,8 @@ def _along_axis(walk: _Walk, node: NodeProto, attrs: Attrs) -> Any:
     axes = [axis % rank]
     if kind in ("LRN", "GroupNormalization"):
         axes = [1]
+    elif kind == "InstanceNormalization":
+        axes = list(range(2, rank))
     elif kind in ("LayerNormalization", "RMSNormalization"):
         axes = list(range(axis % rank, rank))
     elif kind == "MeanVarianceNormalization":
@@ -243,7 +244,7 @@ def _along_axis(walk: _Walk, node: NodeProto, attrs: Attrs) -> Any:
 
 
 @_rule(*(f"Reduce{k}" for k in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")))
-def _reduced(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
+def _reduced(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
     gone, given = walk.of(node, 0), walk.number(node, 1)
     axes = attrs.get("axes") if given is None else np.asarray(given).reshape(-1).tolist()
     if not axes and attrs.get("noop_with_empty_axes", 0):
@@ -253,7 +254,7 @@ def _reduced(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
 
 
 @_rule("ArgMax", "ArgMin", "TopK")
-def _picked(walk: _Walk, node: NodeProto, attrs: Attrs) -> Any:
+def _picked(walk: Walk, node: NodeProto, attrs: Attrs) -> Any:
     gone = walk.of(node, 0)
     axis = attrs.get("axis", -1 if node.op_type == "TopK" else 0) % gone.ndim
     every = _uniform(node, gone, [axis])
@@ -263,14 +264,14 @@ def _picked(walk: _Walk, node: NodeProto, attrs: Attrs) -> Any:
 
 
 @_rule("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Resize", "Upsample")
-def _spatial(walk: _Walk, node: NodeProto, attrs: Attrs) -> Any:
+def _spatial(walk: Walk, node: NodeProto, attrs: Attrs) -> Any:
     gone = walk.of(node, 0)
     every = _uniform(node, gone, range(2, gone.ndim))
     return [np.array(np.broadcast_to(every, walk.shape(name))) if name else every for name in node.output]
 
 
 @_rule("Shape", "Size", "ConstantOfShape", "NonZero", "Range", "EyeLike")
-def _counted(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
+def _counted(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
     return np.zeros(walk.shape(node.output[0]), bool)
 
 
@@ -278,7 +279,7 @@ def _counted(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
 
 
 @_rule("Conv", "ConvInteger", "ConvTranspose")
-def _conv(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
+def _conv(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
     data, weight, group = walk.of(node, 0), walk.of(node, 1), attrs.get("group", 1)
     walk.reads(node, 0, data)
     if node.op_type == "ConvTranspose":
@@ -292,7 +293,7 @@ def _conv(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
 
 
 @_rule("MatMul", "Gemm", "MatMulInteger")
-def _matmul(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
+def _matmul(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
     a, b = walk.of(node, 0), walk.of(node, 1)
     walk.reads(node, 0, a)
     walk.reads(node, 1, b)
@@ -305,7 +306,7 @@ def _matmul(walk: _Walk, node: NodeProto, attrs: Attrs) -> Bools:
     return np.array(np.broadcast_to(left | right, _spread(walk, node, a, b))).reshape(walk.shape(node.output[0]))
 
 
-def _spread(walk: _Walk, node: NodeProto, a: Bools, b: Bools) -> tuple[int, ...]:
+def _spread(walk: Walk, node: NodeProto, a: Bools, b: Bools) -> tuple[int, ...]:
     shape = list(walk.shape(node.output[0]))
     if a.ndim == 1:
         shape.insert(max(len(shape) - 1, 0), 1)
@@ -315,7 +316,7 @@ def _spread(walk: _Walk, node: NodeProto, a: Bools, b: Bools) -> tuple[int, ...]
 
 
 @_rule("LSTM", "GRU", "RNN")
-def _recurrent(walk: _Walk, node: NodeProto, attrs: Attrs) -> Any:
+def _recurrent(walk: Walk, node: NodeProto, attrs: Attrs) -> Any:
     """Hidden units of all gates go together; the recurrence reads zero for them, and so does who reads the outputs."""
     walk.reads(node, 0, walk.of(node, 0))
     weight = walk.of(node, 2)

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 _COUNTS = "blocks of grouped operators and shuffles lose equal indices, not equal counts"
-_RECURRENT = "LSTM and GRU are unknown operators"
-_QUANTIZED = "scales per channel freeze the channels"
 
 _ONE = "a head of one dimension is refused by the certificate, though exact: axes of size 1 have no labels"
 
@@ -18,8 +16,6 @@ KNOWN: dict[tuple[str, str], str] = {
         for name in ("separate QKV", "relative bias", "fused QKV by Split", "fused QKV by Gather", "Swin: roll and windows")
     },
     ("heads of one size", "mask file"): _COUNTS,
-    **{(name, aspect): _RECURRENT for name in ("LSTM", "LSTM in two directions", "GRU") for aspect in ("free", "ratio")},
-    ("LSTM units", "mask file"): _RECURRENT,
     ("grouped after a concat that straddles", "free"): _COUNTS,
     **{("grouped, shuffle, grouped", aspect): _COUNTS for aspect in ("free", "ratio")},
     **{
@@ -30,11 +26,6 @@ KNOWN: dict[tuple[str, str], str] = {
             "grouped, equal counts in both partitions",
             "grouped, unequal counts",
         )
-    },
-    **{
-        (f"quantized {what}", aspect): _QUANTIZED
-        for what in ("weights, axis 0", "weights, axis 1", "activations, axis 1")
-        for aspect in ("free", "ratio")
     },
     ("shortcut padded with channels", "free"): "channels that Pad adds are frozen; it could add fewer",
     ("batch norm of zero shift and mean behind zero filters", "dead, goes"): "a batch norm passes zeros if shift and mean are zero",

@@ -39,7 +39,19 @@ def random_network(seed: int) -> onnx.ModelProto:
     inner = [p for p in pool if p in made and p not in outputs]
     if net.rng.random() < 0.2 and inner:
         outputs.append(any_of(net, inner))
+    if net.rng.random() < 0.9:
+        _without_dead_ends(net, outputs)
     return net.model(*dict.fromkeys(outputs))
+
+
+def _without_dead_ends(net: Distinct, outputs: list[str]) -> None:
+    wanted, kept = set(outputs), []
+    for node in reversed(net.nodes):
+        if wanted & set(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    net.nodes[:] = kept[::-1]
+    net.initializers[:] = [i for i in net.initializers if i.name in wanted]
 
 
 def _head(net: Distinct, x: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from graphopt.analysis import Analyses
-from graphopt.analysis.channels import Channels
+from graphopt.analysis.channels import Channels, rows_of
 from graphopt.model import Model
 from graphopt.passes.prune import Prune
 from graphopt.passes.prune.prune import ready
@@ -60,3 +60,22 @@ def by_random_masks(proto: onnx.ModelProto, seed: int, keep: int = 2) -> tuple[o
     removed = graph.flow.table.marked(np.concatenate(chosen) if chosen else np.zeros(0, np.int64))
     result = realise(masked(graph, removed, {}), graph, removed)
     return result.model.proto(), [problem.why for problem in result.problems]
+
+
+def frozen_rows(proto: onnx.ModelProto) -> dict[str, list[str | None]]:
+    """For each operator with constant weights, by its output, why each of its output channels cannot go; None if it can."""
+    model = Model.load(proto)
+    ready(model, Context(model))
+    graph = Analyses(model).get(Channels())
+    why: dict[int, str | None] = {}
+    for group in graph.groups:
+        alone = "tied to one unit" if group.size == 1 else None
+        why.update((int(u), group.frozen or alone) for u in group.units)
+    found: dict[str, list[str | None]] = {}
+    for mixer in graph.flow.mixers:
+        node = graph.nodes[mixer.node]
+        rows = rows_of(graph.flow, node, mixer)
+        if node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            repeats = 1 if mixer.rows_in_data_order else mixer.groups  # a ConvTranspose has the rows of one block
+            found[node.outputs[0].name] = [why.get(int(r), "no group") for r in rows] * repeats
+    return found

@@ -2,9 +2,10 @@
 
     python -m tests.pruning.survey FOLDER-OR-FILE... [--ratio 0.5] [--multiple 8] [--largest MIB] [--skip LINES]
 
-Columns: seconds of the processor for grouping and for the whole pass; the share of MACs that is prunable; MACs (millions) before and after;
-output channels removed, of all operators with constant weights; groups that failed their certificate; the largest deviation from
-the masked original, over the output's range, in the file's type; then frozen groups by reason. Smaller files come first.
+Columns: seconds of the processor for grouping and for the whole pass; the share of MACs that is prunable; MACs (millions) before
+and after; output channels removed, of all operators with constant weights; groups that failed their certificate; the largest
+deviation from the masked original, over the output's range, in the file's type; then frozen groups by reason. Smaller files come
+first.
 """
 
 from __future__ import annotations

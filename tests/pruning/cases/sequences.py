@@ -317,7 +317,7 @@ CASES: dict[str, Case] = {
     "MLP": Case(mlp, {"h": 12}),
     "gated MLP": Case(gated_mlp, {"h": 12}, together=(("g", "u", "h"),)),
     "LSTM": Case(lambda n: recurrent(n, "LSTM"), {"x0": 6, "y": 7}),
-    "LSTM in two directions": Case(lambda n: recurrent(n, "LSTM", "bidirectional"), {"x0": 6, "y": 14}),
+    "LSTM in two directions": Case(lambda n: recurrent(n, "LSTM", "bidirectional"), {"x0": 6, "y": 7}),
     "GRU": Case(lambda n: recurrent(n, "GRU"), {"x0": 6, "y": 7}),
     "If capturing": Case(capturing_if, {"b": 4}, {"a": "captured"}),
     "Loop capturing": Case(lambda n: capturing_loop(n, "Loop"), {"b": 4}, {"a": "captured"}),
