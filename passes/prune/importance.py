@@ -59,6 +59,20 @@ def by_norm(graph: ChannelGraph, group: Group) -> Labels:
     return group.units[np.argsort(score, kind="stable")]
 
 
+def channel_norms(graph: ChannelGraph) -> Floats:
+    """For every channel of the finer partition the energy of the weights that make it, relative to their operators."""
+    found = np.zeros(len(graph.flow.table))
+    for mixer in graph.flow.mixers:
+        node = graph.nodes[mixer.node]
+        value, layout = graph.weight(mixer), graph.flow.operand(node, mixer.weight)
+        for rows in layout.fields_on(mixer.rows) if layout is not None else ():
+            if value is None or value.dtype.kind != "f" or rows.labels.size != value.shape[mixer.rows]:
+                continue
+            energy = np.square(np.moveaxis(value, mixer.rows, 0).reshape(rows.labels.size, -1).astype(np.float64)).sum(1)
+            np.add.at(found, graph.flow.table.find_same(rows.labels.reshape(-1)), energy / max(float(energy.sum()), 1e-30))
+    return found
+
+
 def _per_unit(units: Labels, classes: Labels, values: Floats) -> Floats:
     place = np.searchsorted(units, classes)
     place[place == units.size] = 0

@@ -1,7 +1,11 @@
 """Masks from a file: tensor name -> boolean or number per channel, as an npz archive. False and 0 mean remove.
 
-A mask speaks about the units that its tensor's channels belong to. Two masks, or two entries of one, that want different things
-of one unit are a conflict; the group is then left alone and named.
+A mask speaks about the channels of its tensor, and so about all that goes with them. Two masks, or two entries of one, that want
+different things of one channel are a conflict: the group is then left alone and named, or (``intersect``) what any mask removes
+is removed. Where channels of several blocks go together, as many of each as of the others, a mask says which of each; the blocks
+that no mask speaks of lose the channels with the same indices as the others.
+
+A mask may be given in another space than the graph's: see ``graphopt.passes.prune.spaces``.
 """
 
 from __future__ import annotations
@@ -9,18 +13,23 @@ from __future__ import annotations
 import difflib
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.analysis.channels import ChannelGraph
+from graphopt.analysis.channels import ChannelGraph, Group
 from graphopt.errors import DataError
 from graphopt.ops.channels import Labels, Layout
+from graphopt.passes.prune.reorder import Moves, Parts, exchanged, parts_of
 from graphopt.pipeline import Refusal
 
 Array = NDArray[Any]
+
+Votes = dict[int, dict[bool, str]]
+"""By channel (of the finer partition): whether it shall stay, with the mask that says so."""
 
 
 def read_masks(path: Path) -> dict[str, Array]:
@@ -33,39 +42,95 @@ def read_masks(path: Path) -> dict[str, Array]:
         raise DataError("GO840", str(path), f"cannot be read as masks ({error})", hint) from None
 
 
-def from_masks(graph: ChannelGraph, masks: Mapping[str, Array], where: str) -> tuple[Labels, list[Refusal]]:
-    """The units that masks remove, and what of them is refused.
+@dataclass(slots=True)
+class Choice:
+    """What masks remove: units of the groups, after the channels were moved by ``moves``; and what of it is refused."""
+
+    units: list[int] = field(default_factory=list[int])
+    moves: Moves = field(default_factory=Moves)
+    refusals: list[Refusal] = field(default_factory=list[Refusal])
+
+
+def from_masks(graph: ChannelGraph, masks: Mapping[str, Array], where: str, *, intersect: bool = False) -> Choice:
+    """The units that masks remove.
 
     Raises DataError: GO841 for a tensor that the model has not, GO842 for a mask of another length than the tensor's channels.
     """
-    votes: dict[int, dict[bool, str]] = {}
+    votes: Votes = {}
     for name, mask in masks.items():
         wanted = np.asarray(mask).reshape(-1) != 0
-        for classes in _channels(graph, name, wanted.size, where):
-            for unit, keep in zip(classes.tolist(), wanted.tolist(), strict=True):
-                votes.setdefault(unit, {}).setdefault(keep, name)
-    chosen: list[int] = []
-    refusals: list[Refusal] = []
+        for channels in _channels(graph, name, wanted.size, where):
+            for channel, keep in zip(channels.tolist(), wanted.tolist(), strict=True):
+                votes.setdefault(channel, {}).setdefault(keep, name)
+    owner = _owners(graph, votes)
+    parts = parts_of(graph, [g for g in graph.prunable if g.id in owner])
+    choice = Choice()
     for group in graph.groups:
-        mine = [(int(u), votes[int(u)]) for u in group.units if int(u) in votes]
-        removed = [u for u, v in mine if False in v]
-        clash = next((v for _, v in mine if len(v) > 1), None)
-        label = f"'{group.tensor}'"
-        if not removed:
-            continue
-        if group.frozen is not None:
-            refusals.append(Refusal(label, "frozen-channels", f"its mask removes channels that cannot go: {group.frozen}"))
-        elif clash is not None:
-            refusals.append(Refusal(label, "mask-conflict", f"'{clash[False]}' removes channels that '{clash[True]}' keeps"))
-        elif len(removed) == group.size:
-            refusals.append(Refusal(label, "empty-group", f"the mask of '{mine[0][1][False]}' leaves no channel"))
-        else:
-            chosen.extend(removed)
-    return np.asarray(sorted(chosen), np.int64), refusals
+        if any(False in v for v in owner.get(group.id, {}).values()):
+            _choose(graph, group, owner[group.id], parts.get(group.id), choice, intersect=intersect)
+    choice.units.sort()
+    return choice
+
+
+def _owners(graph: ChannelGraph, votes: Votes) -> dict[str, Votes]:
+    """The votes by group."""
+    group_of = {int(u): g.id for g in graph.groups for u in g.units}
+    found: dict[str, Votes] = {}
+    for channel, vote in votes.items():
+        group = group_of.get(int(graph.flow.table.find(np.asarray([channel]))[0]))
+        if group is not None:
+            found.setdefault(group, {})[channel] = vote
+    return found
+
+
+def _choose(graph: ChannelGraph, group: Group, votes: Votes, parts: Parts | None, choice: Choice, *, intersect: bool) -> None:
+    """Add to ``choice`` what the votes on one group come to."""
+    label = f"'{group.tensor}'"
+    name = next(v[False] for v in votes.values() if False in v)
+    clash = next((v for v in votes.values() if len(v) > 1), None)
+    if group.frozen is not None:
+        choice.refusals.append(Refusal(label, "frozen-channels", f"its mask removes channels that cannot go: {group.frozen}"))
+        return
+    if clash is not None and not intersect:
+        choice.refusals.append(Refusal(label, "mask-conflict", f"'{clash[False]}' removes channels that '{clash[True]}' keeps"))
+        return
+    gone = {channel for channel, vote in votes.items() if False in vote}
+    units = {int(u) for u in graph.flow.table.find(np.asarray(sorted(gone)))}
+    split = any(int(graph.flow.table.find(np.asarray([c]))[0]) in units for c in set(votes) - gone)
+    moves: Moves = {}
+    found = _moved(group, parts, votes, gone) if split and parts is not None else None
+    if found is not None:
+        units, moves = found
+    elif split and not intersect:
+        why = f"'{name}' removes other numbers of channels from blocks that shrink alike"
+        choice.refusals.append(Refusal(label, "uneven-mask", why))
+        return
+    if len(units) == group.size:
+        choice.refusals.append(Refusal(label, "empty-group", f"the mask of '{name}' leaves no channel"))
+        return
+    choice.units.extend(units)
+    choice.moves.update(moves)
+
+
+def _moved(group: Group, parts: Parts, votes: Votes, gone: set[int]) -> tuple[set[int], Moves] | None:
+    """The units to remove, and the moves that bring the channels that shall go there; None if they are not as many everywhere."""
+    spoken = [m for m in parts.members if any(int(c) in votes for c in m.reshape(-1))]
+    counts = {(np.isin(m, sorted(gone)).sum() / m.shape[1]) for m in spoken}
+    if len(counts) != 1 or not float(next(iter(counts))).is_integer():
+        return None
+    count = int(next(iter(counts)))
+    # The units whose channels in the first block go already; then those with most of them.
+    rank = np.isin(spoken[0], sorted(gone)).sum(1)
+    chosen = np.sort(np.argsort(-rank, kind="stable")[:count])
+    moves: Moves = {}
+    for members in spoken:
+        wanted = members[np.isin(members, sorted(gone))]
+        moves.update(exchanged(members[chosen].reshape(-1), wanted))
+    return {int(u) for u in group.units[chosen]}, moves
 
 
 def _channels(graph: ChannelGraph, name: str, count: int, where: str) -> list[Labels]:
-    """The class of each of ``count`` channels of a tensor, along the axis that the mask is for; of a shared constant by reader."""
+    """Each of ``count`` channels of a tensor, along the axis that the mask is for; of a shared constant by reader."""
     layouts = [layout for other, layout, _ in graph.flow.layouts() if other == name]
     if not layouts:
         near = difflib.get_close_matches(name, {other for other, _, _ in graph.flow.layouts()}, 3)
@@ -75,7 +140,7 @@ def _channels(graph: ChannelGraph, name: str, count: int, where: str) -> list[La
     for layout in layouts:
         axes = sorted(range(layout.rank), key=lambda a: (a != preferred, a))
         vectors = (_vector(layout, axis) for axis in axes)
-        found.extend([graph.flow.table.find(v) for v in vectors if v is not None and v.size == count][:1])
+        found.extend([graph.flow.table.find_same(v) for v in vectors if v is not None and v.size == count][:1])
     if found:
         return found
     sizes = [layout.size(a) for layout in layouts for a in range(layout.rank) if layout.fields_on(a)]

@@ -18,6 +18,7 @@ from graphopt.passes.prune.allocate import Curve, Macs, allocate, steps
 from graphopt.passes.prune.compensate import compensated
 from graphopt.passes.prune.importance import by_activations, by_norm, mixers_of
 from graphopt.passes.prune.reference import Weights
+from graphopt.passes.prune.reorder import Moves
 from graphopt.passes.prune.sensitivity import curves
 from graphopt.passes.prune.statistics import Statistics, gather
 from graphopt.pipeline import Context
@@ -44,6 +45,8 @@ class Planner:
     ctx: Context
     settings: Settings
     groups: list[Group]
+    moves: Moves = field(default_factory=Moves)
+    """Where channels of blocks that shrink alike were moved in ``graph``, against the model as it was."""
     fit: Feeds | None = None
     held: Feeds | None = None
     statistics: Statistics = field(default_factory=Statistics)

@@ -17,10 +17,12 @@ from graphopt.model import Model
 from graphopt.ops.channels import Labels
 from graphopt.passes.prune.allocate import Macs
 from graphopt.passes.prune.dead import dead_units
+from graphopt.passes.prune.importance import channel_norms
 from graphopt.passes.prune.masks import from_masks, read_masks
 from graphopt.passes.prune.plan import Planner, Settings
 from graphopt.passes.prune.realise import realise
-from graphopt.passes.prune.reference import masked, reference
+from graphopt.passes.prune.reference import masked, reference, without_channels
+from graphopt.passes.prune.reorder import Moves, aligned, channels_of, reordered
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
@@ -45,6 +47,9 @@ class Prune(Pass):
     )
     ratio: float | None = option(None, "share of each group's channels to remove; 0 removes only channels that are dead")
     masks: Path | None = option(None, "npz archive: tensor name -> boolean or number per channel; False and 0 are removed")
+    conflicts: Literal["refuse", "intersect"] = option(
+        "refuse", "where masks of one group differ: leave the group alone, or remove what any of them removes"
+    )
     multiple: int | None = option(None, "widths are multiples of this; the target's channel step if not given")
     importance: Literal["auto", "activations", "norm"] = option(
         "auto", "what orders channels: loss on the data after compensation, or weight norms; auto: by whether there is data"
@@ -66,10 +71,15 @@ class Prune(Pass):
             if g.frozen
         ]
         usable = _certifiable(graph, outcome)
-        planner = Planner(graph, ctx, self._settings(ctx), usable)
-        removed = self._remove(planner, outcome)
+        settings = self._settings(ctx)
+        chosen, moves = self._arranged(graph, usable, outcome)
+        moved = reordered(graph, moves) if moves else graph
+        if moved is None:
+            moved, moves, chosen = graph, {}, self._unmoved(chosen, graph, moves, outcome)
+        planner = Planner(moved, ctx, settings, usable, moves)
+        removed = self._remove(planner, chosen, outcome)
         if removed is not None:
-            self._apply(model, planner, removed, outcome)
+            self._apply(model, graph, planner, removed, outcome)
         self._report(model, planner, removed, outcome)
         return outcome
 
@@ -103,12 +113,31 @@ class Prune(Pass):
 
     # -- deciding and checking -------------------------------------------------------------------------------------------
 
-    def _remove(self, planner: Planner, outcome: Outcome) -> NDArray[np.bool_] | None:
+    def _arranged(self, graph: ChannelGraph, usable: list[Group], outcome: Outcome) -> tuple[Labels, Moves]:
+        """What masks ask for; and how channels of blocks that shrink alike are put together."""
+        if self.masks is not None:
+            choice = from_masks(graph, read_masks(self.masks), str(self.masks), intersect=self.conflicts == "intersect")
+            outcome.refusals += choice.refusals
+            return np.asarray(choice.units, np.int64), choice.moves
+        return np.zeros(0, np.int64), {} if self.ratio == 0 else aligned(graph, usable, channel_norms(graph))
+
+    @staticmethod
+    def _unmoved(chosen: Labels, graph: ChannelGraph, moves: Moves, outcome: Outcome) -> Labels:
+        """``chosen`` without the units of channels that cannot be moved."""
+        units = graph.flow.table.find(np.asarray(sorted(moves), np.int64))
+        for group in graph.groups:
+            if np.isin(group.units, chosen).any() and np.isin(group.units, units).any():
+                why = "its mask removes other channels of one block than of another, and a constant cannot be put in another order"
+                outcome.refusals.append(Refusal(f"'{group.tensor}'", "uneven-mask", why))
+                chosen = chosen[~np.isin(chosen, group.units)]
+        return chosen
+
+    def _remove(self, planner: Planner, chosen: Labels, outcome: Outcome) -> NDArray[np.bool_] | None:
         """The labels to remove, certified; groups that fail are left out and the rest is planned anew."""
         graph = planner.graph
         budget = None
         for _ in range(len(planner.groups) + 1):
-            units = self._units(planner, outcome, budget)
+            units = self._units(planner, chosen, budget)
             if not units.size:
                 return None
             removed = graph.flow.table.marked(units)
@@ -130,13 +159,11 @@ class Prune(Pass):
             return None
         return (DEFAULT_MACS if self.macs is None else self.macs) * graph.cost.macs
 
-    def _units(self, planner: Planner, outcome: Outcome, budget: float | None) -> Labels:
+    def _units(self, planner: Planner, chosen: Labels, budget: float | None) -> Labels:
         graph = planner.graph
         allowed = np.asarray(sorted(int(u) for g in planner.groups for u in g.units), np.int64)
         if self.masks is not None:
-            units, refusals = from_masks(graph, read_masks(self.masks), str(self.masks))
-            outcome.refusals += [r for r in refusals if r not in outcome.refusals]
-            units = units[np.isin(units, allowed)]
+            units = chosen[np.isin(chosen, allowed)]
             planner.measure_all([g for g in planner.groups if np.isin(g.units, units).any()])
             return units
         if self.ratio == 0:
@@ -147,10 +174,18 @@ class Prune(Pass):
         goal = self._goal(graph)
         return planner.by_macs(budget or goal or 0.0)
 
-    def _apply(self, model: Model, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
-        graph = planner.graph
+    def _apply(self, model: Model, original: ChannelGraph, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
+        graph, moves = planner.graph, planner.moves
         updates = planner.update(removed)
-        outcome.reference = graph.model if self.ratio == 0 else reference(graph, masked(graph, removed, updates), removed)
+        if self.ratio == 0:
+            outcome.reference = graph.model
+        elif moves and not updates:
+            units = np.concatenate([g.units[removed[g.units]] for g in graph.groups])
+            outcome.reference = without_channels(original, channels_of(original, units, moves))
+        else:
+            outcome.reference = reference(graph, masked(graph, removed, updates), removed)
+        if moves:
+            reordered(original, moves, into=model)
         realise(masked(graph, removed, updates, into=model), graph, removed, in_place=True)
         outcome.changed = True
 

@@ -9,7 +9,7 @@ of the two with zeros and ones before it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,13 +111,14 @@ def masked(graph: ChannelGraph, removed: NDArray[np.bool_], updates: Mapping[str
     return result
 
 
-def _products(graph: ChannelGraph) -> Iterator[Product]:
-    """What sums over channels without a constant weight."""
+def _products(graph: ChannelGraph, *, every: bool = False) -> Iterator[Product]:
+    """What sums over channels without a constant weight, or ``every`` that sums over channels of its data."""
     yield from graph.flow.products
     for mixer in graph.flow.mixers:
         node = graph.nodes[mixer.node]
         layout = None if mixer.data is None else graph.flow.operand(node, mixer.data)
-        if mixer.data is None or layout is None or graph.model.value(node.inputs[mixer.weight]) is not None:
+        constant = graph.model.value(node.inputs[mixer.weight]) is not None
+        if mixer.data is None or layout is None or (constant and not every):
             continue
         for found in layout.fields_on(mixer.data_axis):
             span = layout.span(mixer.data_axis)
@@ -133,22 +134,53 @@ def reference(graph: ChannelGraph, source: Masked, removed: NDArray[np.bool_]) -
     products = [p for p in _products(graph) if removed[p.labels].any()]
     if not products:
         return source.model
-    model = source.model.copy()
+    return _reading_zeros(graph, source.model.copy(), [(p, ~removed[p.labels]) for p in products])
+
+
+def without_channels(graph: ChannelGraph, gone: Labels) -> Model:
+    """The model of ``graph`` in which whatever sums over channels reads zero for ``gone`` (of the finer partition).
+
+    Nothing but the data that is read is touched, and no weight: it serves as well where channels that go together do not have
+    equal indices.
+    """
+    marked = np.zeros(len(graph.flow.table), bool)
+    marked[gone] = True
+
+    def lost(labels: Labels) -> NDArray[np.bool_]:
+        return marked[graph.flow.table.find_same(labels)]
+
+    products = [p for p in _products(graph, every=True) if lost(p.labels).any()]
+    model = _reading_zeros(graph, graph.model.copy(), [(p, ~lost(p.labels)) for p in products])
+    nodes = {node_key(n): n for n in model.graph.nodes}
+    for mixer in graph.flow.mixers:
+        layout = graph.flow.operand(graph.nodes[mixer.node], mixer.weight) if mixer.data is None else None
+        value = model.value(nodes[mixer.node].inputs[mixer.weight])
+        for found in layout.fields_on(mixer.columns) if layout is not None else ():
+            if value is not None and lost(found.labels).any():
+                made = zeroed(value, mixer.columns, lost(found.labels.reshape(-1)))
+                model.set_input(nodes[mixer.node], mixer.weight, model.constant(f"{mixer.node}_state", made))
+    return model
+
+
+def _reading_zeros(graph: ChannelGraph, model: Model, products: Sequence[tuple[Product, NDArray[np.bool_]]]) -> Model:
+    """``model`` with a multiplication by zeros and ones before each of some operators."""
     nodes = {node_key(n): n for n in model.graph.nodes}
     placed: dict[int, list[gs.Node]] = {}
     facts = Analyses(graph.model).get(Shapes())
-    for product in products:
+    for product, stays in products:
         node = nodes[product.node]
         data = node.inputs[product.data]
         layout = graph.flow.operand(graph.nodes[product.node], product.data)
         shape = facts.shape(graph.nodes[product.node].inputs[product.data])
         if layout is None or shape is None:
             continue
-        kept = (~removed[product.labels]).reshape([-1 if a == product.axis else 1 for a in range(layout.rank)])
+        kept = stays.reshape([-1 if a == product.axis else 1 for a in range(layout.rank)])
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(facts.dtype(data) or onnx.TensorProto.FLOAT))
         masked_data = model.variable(f"{data.name}_masked", dtype, shape)
         mask = model.constant(f"{data.name}_mask", kept.astype(dtype))
-        placed[id(node)] = [model.make("Mul", [data, mask], [masked_data], name=model.fresh(f"{product.node}_mask"))]
+        placed.setdefault(id(node), []).append(
+            model.make("Mul", [data, mask], [masked_data], name=model.fresh(f"{product.node}_mask"))
+        )
         model.set_input(node, product.data, masked_data)
     model.splice(placed)
     return model

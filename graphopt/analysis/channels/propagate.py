@@ -67,6 +67,7 @@ class Flow:
     constants: dict[str, Layout] = field(default_factory=dict[str, Layout])
     names: dict[Use, str] = field(default_factory=dict[Use, str])
     mixers: list[Mixer] = field(default_factory=list[Mixer])
+    blocks: list[Labels] = field(default_factory=list[Labels])
     products: list[Product] = field(default_factory=list[Product])
     heads: bool = False
     problems: list[Problem] = field(default_factory=list[Problem])
@@ -119,9 +120,10 @@ def _separate_axes(flow: Flow) -> None:
             roots = flow.table.find(found.labels)
             varying = [k for k in range(roots.ndim) if (roots != np.take(roots, [0], k)).any()]
             longest = max(varying, key=lambda k: (roots.shape[k], k), default=0)
-            for axis in varying:
-                if axis != longest:
-                    flow.table.unite(found.labels, np.take(found.labels, [0], axis))
+            if len(varying) > 1:
+                wide = np.moveaxis(found.labels, longest, -1).reshape(-1, found.labels.shape[longest])
+                flow.table.unite(wide, wide[:1], alike=True)
+                flow.blocks.append(wide)
 
 
 class _Walk:
@@ -260,6 +262,15 @@ class _Walk:
             both = np.unique(np.concatenate([first[apart], second[apart]]))
             self.flow.problems.append(Problem(node_key(node), f"{why}: different channels meet", both))
 
+    def alike(self, node: gs.Node, blocks: Labels, why: str) -> None:
+        """The rows of ``blocks`` shrink alike: see ``View.alike``."""
+        if self.checking:
+            # Which of one block goes with which of another was settled before anything was removed.
+            self.equate(node, blocks, blocks[:1], why)
+            return
+        self.flow.table.unite(blocks, blocks[:1], alike=True)
+        self.flow.blocks.append(blocks)
+
     def freeze(self, node: gs.Node, labels: Labels, why: str) -> None:
         del node
         if not self.checking:
@@ -302,6 +313,9 @@ class NodeView:
 
     def equate(self, a: Labels, b: Labels, why: str) -> None:
         self._walk.equate(self._node, a, b, why)
+
+    def alike(self, blocks: Labels, why: str) -> None:
+        self._walk.alike(self._node, blocks, why)
 
     def freeze(self, labels: Labels, why: str) -> None:
         self._walk.freeze(self._node, labels, why)

@@ -4,9 +4,9 @@ The weight's columns carry the labels of the data's channels, its rows those of 
 two readers of one initializer agree by themselves, or of what is computed from one (a dequantized weight) or from data.
 
 Grouped convolutions read the data in g blocks of C/g channels with one set of columns for all: removing column j removes
-channel j of every block, so the blocks are tied index by index, and so are the blocks of the output, which must stay of equal
-size. (Equal *counts* would do; equal indices are always valid.) Where there are more blocks than channels in a block, as in a
-depthwise convolution, whole blocks go instead: channels of one block and the outputs that it feeds are one.
+channel j of every block, so the blocks shrink alike, and so do the blocks of the output, which must stay of equal size. Where
+there are more blocks than channels in a block, as in a depthwise convolution, whole blocks go instead: channels of one block and
+the outputs that it feeds are one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from graphopt.model import node_key, node_label
 from graphopt.ops import attrs
-from graphopt.ops.channels.layout import Labels, Layout, select, with_axis
+from graphopt.ops.channels.layout import Labels, Layout, normal, select, uncover, with_axis
 from graphopt.ops.channels.rule import Mixer, Product, Resizing, View
 from graphopt.ops.channels.ties import broadcast, couple, seal, seal_all, seal_factors, seal_joint, vector
 from graphopt.ops.facts import has_input
@@ -92,9 +92,9 @@ def _grouped(view: View, data: Layout, weight: Layout, columns: int, rows: int, 
         view.equate(blocks, blocks[:, :1], why)
         view.equate(inputs[:, :1], blocks[:, :1], why)
         return row if rows == 0 else np.repeat(blocks[:, 0], short.size)
-    view.equate(blocks, blocks[:1], why)
+    view.alike(blocks, why)
     if columns == 1:
-        view.equate(inputs, short[None], why)
+        view.alike(np.concatenate([inputs, short[None]]), why)
         return row
     view.equate(inputs, blocks, why)
     return np.tile(short, groups)
@@ -186,6 +186,7 @@ def _contraction(view: View, left: Layout, right: Layout, why: str) -> Layout:
     axes = (left.rank - 1, right.rank - 2)
     if view.heads:
         left, right = (_whole(view, x, axis, f"{why}: heads go as a whole") for x, axis in zip((left, right), axes, strict=True))
+    left, right = _in_every_head(view, left, right, axes, why)
     left, first = vector(view, left, axes[0], f"{why}: dimensions of a head go in every head")
     right, second = vector(view, right, axes[1], f"{why}: dimensions of a head go in every head")
     if first is not None and second is not None and first.shape == second.shape:
@@ -198,6 +199,31 @@ def _contraction(view: View, left: Layout, right: Layout, why: str) -> Layout:
     left = select(left, [*range(axes[0]), ()])
     right = select(right, [*range(axes[1]), (), right.rank - 1])
     return broadcast(view, left, right, why)
+
+
+def _in_every_head(view: View, left: Layout, right: Layout, axes: tuple[int, int], why: str) -> tuple[Layout, Layout]:
+    """Dimensions of a head that are labelled with the head: as many go in every head, and each is one channel of both."""
+    fields = [x.fields_on(axis) for x, axis in zip((left, right), axes, strict=True)]
+    if not all(len(f) == 1 and len(x.axes[a]) == 1 for f, x, a in zip(fields, (left, right), axes, strict=True)):
+        return left, right
+    wide: list[Labels] = []
+    for (found,), x, axis in zip(fields, (left, right), axes, strict=True):
+        k = found.at.index(x.span(axis).start)
+        wide.append(np.moveaxis(found.labels, k, -1).reshape(-1, found.labels.shape[k]))
+    if wide[0].shape != wide[1].shape or len(wide[0]) == 1:
+        return left, right
+    view.equate(wide[0], wide[1], why)
+    view.alike(wide[0], why)
+    return (_one_head(left, axes[0]), _one_head(right, axes[1]))
+
+
+def _one_head(layout: Layout, axis: int) -> Layout:
+    """``layout`` with the labels of the first head for all."""
+    (found,) = layout.fields_on(axis)
+    others = [at for at in found.at if at not in layout.span(axis)]
+    for at in others:
+        layout = uncover(layout, at)
+    return normal(layout.axes, layout.fields, layout.why)
 
 
 def _whole(view: View, layout: Layout, axis: int, why: str) -> Layout:

@@ -106,6 +106,10 @@ class View(Protocol):
         """Say that these labels, broadcast against each other, go together or stay together."""
         ...
 
+    def alike(self, blocks: Labels, why: str) -> None:
+        """Say that of the labels [blocks, n] as many of every row stay: the n-th ones go together, whichever those are."""
+        ...
+
     def freeze(self, labels: Labels, why: str) -> None:
         """Say that these labels cannot go."""
         ...
