@@ -1,9 +1,9 @@
 """Which elements of a constant a pruned graph did not keep, from the two values alone.
 
-Removal takes whole slices and keeps the order of what is left, so a constant can be compared with what became of it without
-asking who made it smaller. In small networks the weights are drawn all different (``nets.Distinct``) and an element is found by
-its value, however the channels of each block were chosen. Large weights repeat values; there a slice is found by all of its
-elements, first along few rows and then along all.
+Removal takes whole slices, so a constant can be compared with what became of it without asking who made it smaller. In small
+networks the weights are drawn all different (``nets.Distinct``) and an element is found by its value, however the channels of each
+block were chosen or moved. Large weights repeat values; there a slice is found by all of its elements, first along few rows and
+then along all.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def missing(old: Array, new: Array, blocks: int = 1) -> Bools:
             raise Unrelated(f"{new.size} elements, of which {np.count_nonzero(~gone)} come from the {old.size} of before")
         return gone
     apart = [axis for axis in range(old.ndim) if old.shape[axis] != new.shape[axis]]
-    if len(apart) == 1:
-        kept = _along(np.moveaxis(old, apart[0], 0), np.moveaxis(new, apart[0], 0))
-        np.moveaxis(gone, apart[0], 0)[...] = True
-        np.moveaxis(gone, apart[0], 0)[kept] = False
-        return gone
     if len(apart) > 2:
         raise Unrelated(f"{old.shape} became {new.shape}")
+    if len(apart) == 1:
+        inside = np.moveaxis(gone, apart[0], 0)
+        inside[...] = True
+        inside[_along(np.moveaxis(old, apart[0], 0), np.moveaxis(new, apart[0], 0))] = False
+        return gone
     if blocks > 1:
         parts = zip(np.split(old, blocks), np.split(new, blocks), strict=True)
         return np.concatenate([missing(a, b) for a, b in parts])
@@ -51,18 +51,23 @@ def missing(old: Array, new: Array, blocks: int = 1) -> Bools:
 
 
 def _along(old: Array, new: Array) -> NDArray[np.int64]:
-    """Where the slices of ``new`` are in ``old``, in order; equal slices are taken from the front."""
+    """Where the slices of ``new`` are in ``old``; equal slices are taken from the front."""
+    a, b = old.reshape(len(old), -1), new.reshape(len(new), -1)
+    try:
+        return _matched(a[:, :256], b[:, :256])
+    except Unrelated:  # what is along the other axes may have been moved
+        return _matched(np.sort(a, 1), np.sort(b, 1))
+
+
+def _matched(a: Array, b: Array) -> NDArray[np.int64]:
+    places: dict[bytes, list[int]] = {}
+    for k in reversed(range(len(a))):
+        places.setdefault(a[k].tobytes(), []).append(k)
     positions: list[int] = []
-    at = 0
-    width = min(256, int(np.prod(old.shape[1:])))
-    a, b = old.reshape(len(old), -1)[:, :width], new.reshape(len(new), -1)[:, :width]
     for row in b:
-        while at < len(a) and not np.array_equal(a[at], row):
-            at += 1
-        if at == len(a):
+        if not places.get(row.tobytes()):
             raise Unrelated("a slice that was not there")
-        positions.append(at)
-        at += 1
+        positions.append(places[row.tobytes()].pop())
     return np.asarray(positions, np.int64)
 
 
@@ -71,22 +76,20 @@ def _rectangle(old: Array, new: Array, first: int, second: int) -> Bools:
     a = np.moveaxis(old, (first, second), (0, 1)).reshape(old.shape[first], old.shape[second], -1)
     b = np.moveaxis(new, (first, second), (0, 1)).reshape(new.shape[first], new.shape[second], -1)
     rows = _some_rows(a, b, min(4, len(b)))
-    columns = _along(a[rows].swapaxes(0, 1), b[: len(rows)].swapaxes(0, 1))
-    found = _along(a[:, columns[:64]], b[:, :64])
-    gone = np.ones(old.shape, bool)
-    inside = np.moveaxis(gone, (first, second), (0, 1))
-    inside[np.ix_(found, columns)] = False
+    columns = _matched(a[rows].swapaxes(0, 1).reshape(a.shape[1], -1), b[: len(rows)].swapaxes(0, 1).reshape(b.shape[1], -1))
+    found = _matched(a[:, columns[:64]].reshape(len(a), -1), b[:, :64].reshape(len(b), -1))
     if not np.array_equal(a[np.ix_(found, columns)], b):
         raise Unrelated("rows and columns were found that do not give the new value")
+    gone = np.ones(old.shape, bool)
+    np.moveaxis(gone, (first, second), (0, 1))[np.ix_(found, columns)] = False
     return gone
 
 
 def _some_rows(a: Array, b: Array, count: int) -> list[int]:
     found: list[int] = []
     for row in b[:count]:
-        start = found[-1] + 1 if found else 0
-        where = np.unique(np.nonzero(a[start:] == row[0, 0])[0]) + start
-        at = next((int(k) for k in where if np.isin(row, a[k]).all()), None)
+        where = np.unique(np.nonzero(a == row[0, 0])[0])
+        at = next((int(k) for k in where if int(k) not in found and np.isin(row, a[k]).all()), None)
         if at is None:
             raise Unrelated("a row that was not there")
         found.append(at)

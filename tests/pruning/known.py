@@ -15,18 +15,8 @@ KNOWN: dict[tuple[str, str], str] = {
         (name, "one stays"): _ONE
         for name in ("separate QKV", "relative bias", "fused QKV by Split", "fused QKV by Gather", "Swin: roll and windows")
     },
-    ("heads of one size", "mask file"): _COUNTS,
     ("grouped after a concat that straddles", "free"): _COUNTS,
     **{("grouped, shuffle, grouped", aspect): _COUNTS for aspect in ("free", "ratio")},
-    **{
-        (name, "mask file"): _COUNTS
-        for name in (
-            "a shuffle, equal counts",
-            "a shuffle, one block only",
-            "grouped, equal counts in both partitions",
-            "grouped, unequal counts",
-        )
-    },
     ("shortcut padded with channels", "free"): "channels that Pad adds are frozen; it could add fewer",
     ("batch norm of zero shift and mean behind zero filters", "dead, goes"): "a batch norm passes zeros if shift and mean are zero",
     ("pad with zeros", "dead, goes"): "Pad with zeros keeps a dead channel dead",

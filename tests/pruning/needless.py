@@ -11,8 +11,8 @@ added. The set *can go* if the walk over the graph on booleans (``gone``) says s
   their rows, and what mixes channels reads whole channels;
 
 and if the numbers agree: with other weights in the rows that go, and zero wherever a mixing operator reads them, the outputs are
-those of the masked original. Channels that are frozen, but of which such a set can go, are frozen without need. What this search does not find
-is not counted, so the share is a lower bound; what it finds of the channels that are not frozen is told beside it.
+those of the masked original. Channels that are frozen, but of which such a set can go, are frozen without need. What this search
+does not find is not counted, so the share is a lower bound; what it finds of the channels that are not frozen is told beside it.
 """
 
 from __future__ import annotations
@@ -204,8 +204,9 @@ class Search:
 
     def agrees(self, gone: Gone, supposed: Rows) -> bool:
         """Whether the outputs of the masked original stay what they are, whatever the weights of what goes."""
-        reference = values_of(masked(self.proto, gone, lambda _: TensorProto.DOUBLE), self.feed)
-        found = values_of(self._poisoned(gone, supposed), self.feed)
+        with np.errstate(all="ignore"):  # what goes may well overflow
+            reference = values_of(masked(self.proto, gone, lambda _: TensorProto.DOUBLE), self.feed)
+            found = values_of(self._poisoned(gone, supposed), self.feed)
         return all(distance(reference[o], found[o]) <= EXACT for o in self.facts.outputs)
 
     def _poisoned(self, gone: Gone, supposed: Rows) -> onnx.ModelProto:
@@ -291,9 +292,10 @@ class Count:
 
     def __str__(self) -> str:
         without, free = sum(self.needless.values()), self.total - self.frozen
+        share, found = without / max(self.total, 1), self.found / max(free, 1)
         return (
-            f"{self.total} channels, {self.frozen} frozen, {without} of these without need "
-            f"({without / max(self.total, 1):.2%} of all); of the {free} that are not frozen the search finds {self.found / max(free, 1):.1%}"
+            f"{self.total} channels, {self.frozen} frozen, {without} of these without need ({share:.2%} of all); "
+            f"of the {free} that are not frozen the search finds {found:.1%}"
         )
 
 

@@ -13,13 +13,17 @@ import sys
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnx
 
 from tests.pruning.blocks import BLOCKS, SIZE, any_of, conv, flip
 from tests.pruning.check import EXACT, compare
 from tests.pruning.nets import Distinct
-from tests.pruning.subject import by_random_masks, by_ratio
+from tests.pruning.subject import by_masks as by_masks_of
+from tests.pruning.subject import by_random_masks, by_ratio, frozen_rows
 
 
 def random_network(seed: int) -> onnx.ModelProto:
@@ -90,6 +94,33 @@ def by_the_pass(seed: int) -> Result:
     return Result(sum(g.any() for g in verdict.gone.tensors.values()), problems, verdict.deviation)
 
 
+def by_mask_file(seed: int) -> Result:
+    """Masks of up to three operators' outputs, from a file: whatever they ask for."""
+    original = random_network(seed)
+    rng = np.random.default_rng(seed)
+    widths = {name: len(rows) for name, rows in frozen_rows(original).items() if len(rows) > 1}
+    chosen = rng.choice(sorted(widths), min(len(widths), 3), replace=False).tolist()
+    masks = {name: rng.random(widths[name]) < rng.choice([0.5, 0.8]) for name in chosen}
+    for name in chosen:
+        if widths[name] % 2 == 0 and rng.integers(2):  # as many in each half, or a third
+            blocks = 3 if widths[name] % 3 == 0 and rng.integers(2) else 2
+            block = np.arange(widths[name] // blocks) > rng.integers(widths[name] // blocks)
+            masks[name] = np.concatenate([rng.permutation(block) for _ in range(blocks)])
+    with TemporaryDirectory() as folder:
+        np.savez(Path(folder) / "masks.npz", **masks)
+        pruned, outcome = by_masks_of(original, Path(folder) / "masks.npz")
+    verdict = compare(original, pruned, seed, dynamic=2)
+    for name, keep in masks.items():
+        wanted, lost = np.flatnonzero(~keep).tolist(), verdict.channels(name).tolist()
+        if not set(lost) <= set(wanted):
+            raise AssertionError(f"'{name}' lost {lost}, asked for were {wanted}")
+    problems = [r.why for r in outcome.refusals if r.code == "not-certified"]
+    return Result(sum(g.any() for g in verdict.gone.tensors.values()), problems, verdict.deviation)
+
+
+CHECKS = {"masks": by_masks, "ratio": by_the_pass, "file": by_mask_file}
+
+
 def main() -> int:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,7 +130,7 @@ def main() -> int:
     args = parser.parse_args()
     counts: Counter[str] = Counter()
     for seed in range(args.first, args.last):
-        for name, check in (("masks", by_masks), ("ratio", by_the_pass)):
+        for name, check in CHECKS.items():
             counts["runs"] += 1
             try:
                 result = check(seed)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from graphopt.analysis import Analyses
-from graphopt.analysis.channels import Channels, rows_of
+from graphopt.analysis.channels import Channels
 from graphopt.model import Model
 from graphopt.passes.prune import Prune
 from graphopt.passes.prune.prune import ready
@@ -73,9 +73,12 @@ def frozen_rows(proto: onnx.ModelProto) -> dict[str, list[str | None]]:
         why.update((int(u), group.frozen or alone) for u in group.units)
     found: dict[str, list[str | None]] = {}
     for mixer in graph.flow.mixers:
-        node = graph.nodes[mixer.node]
-        rows = rows_of(graph.flow, node, mixer)
-        if node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            repeats = 1 if mixer.rows_in_data_order else mixer.groups  # a ConvTranspose has the rows of one block
-            found[node.outputs[0].name] = [why.get(int(r), "no group") for r in rows] * repeats
+        output = graph.nodes[mixer.node].outputs[0].name
+        layout = graph.flow.tensors.get(output)
+        axis = 1 if graph.nodes[mixer.node].op in ("Conv", "ConvTranspose") else -1
+        if layout is None or graph.nodes[mixer.node].op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            continue
+        fields = layout.fields_on(axis % layout.rank)
+        if len(fields) == 1 and all(at in layout.span(axis % layout.rank) for at in fields[0].at):
+            found[output] = [why.get(int(r), "no group") for r in graph.flow.table.find(fields[0].labels.reshape(-1))]
     return found

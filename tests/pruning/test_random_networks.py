@@ -8,7 +8,7 @@ import pytest
 from tests.pruning.cases.table import CASES, proto_of
 from tests.pruning.check import EXACT
 from tests.pruning.needless import Search, needless, sets_with
-from tests.pruning.random_networks import by_masks, by_the_pass, random_network
+from tests.pruning.random_networks import CHECKS, by_mask_file, by_masks, by_the_pass, random_network
 
 _FREE = ["residual spine, identity shortcut", "nested concat", "depthwise, multiplier 2", "grouped to grouped with other counts"]
 _FREE += ["shuffle, even groups", "DepthToSpace DCR", "SpaceToDepth", "squeeze-excite by ReduceMean", "separate QKV", "Where"]
@@ -27,11 +27,16 @@ def test_the_pass(seed: int) -> None:
     assert by_the_pass(seed).deviation <= EXACT
 
 
+@pytest.mark.parametrize("seed", range(1100, 1124))
+def test_mask_files(seed: int) -> None:
+    assert by_mask_file(seed).deviation <= EXACT
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2000, 4000))
 def test_two_thousand(seed: int) -> None:
-    assert by_masks(seed).deviation <= EXACT
-    assert by_the_pass(seed).deviation <= EXACT
+    for check in CHECKS.values():
+        assert check(seed).deviation <= EXACT
 
 
 @pytest.mark.parametrize("name", _FREE)
