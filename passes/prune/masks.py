@@ -139,16 +139,23 @@ def _channels(graph: ChannelGraph, name: str, count: int, where: str) -> list[La
     found: list[Labels] = []
     for layout in layouts:
         axes = sorted(range(layout.rank), key=lambda a: (a != preferred, a))
-        vectors = (_vector(layout, axis) for axis in axes)
-        found.extend([graph.flow.table.find_same(v) for v in vectors if v is not None and v.size == count][:1])
+        vectors = (_vectors(layout, axis, count) for axis in axes)
+        found.extend(graph.flow.table.find_same(v) for v in next((v for v in vectors if v), []))
     if found:
         return found
     sizes = [layout.size(a) for layout in layouts for a in range(layout.rank) if layout.fields_on(a)]
     raise DataError("GO842", f"{where}: '{name}'", f"a mask of {count} for channels of {sizes}", "give one entry a channel")
 
 
-def _vector(layout: Layout, axis: int) -> Labels | None:
-    fields = layout.fields_on(axis)
-    if len(fields) != 1 or any(at not in layout.span(axis) for at in fields[0].at):
-        return None
-    return fields[0].labels.reshape(-1)
+def _vectors(layout: Layout, axis: int, count: int) -> list[Labels]:
+    """The labels that ``count`` entries along an axis are for: one vector, or one for every head of [heads, dimensions]."""
+    fields, span = layout.fields_on(axis), layout.span(axis)
+    if len(fields) != 1:
+        return []
+    field = fields[0]
+    here = [k for k, at in enumerate(field.at) if at in span]
+    wide = np.moveaxis(field.labels, here, range(-len(here), 0))
+    rows = wide.reshape(-1, int(np.prod(wide.shape[wide.ndim - len(here) :])))
+    if field.labels.size == count:
+        return [field.labels.reshape(-1)]
+    return list(rows) if rows.shape[1] == count else []

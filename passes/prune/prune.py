@@ -54,6 +54,10 @@ class Prune(Pass):
     importance: Literal["auto", "activations", "norm"] = option(
         "auto", "what orders channels: loss on the data after compensation, or weight norms; auto: by whether there is data"
     )
+    heads: bool = option(False, "of attention remove whole heads, not dimensions of every head")
+    lossy_norm: bool = option(
+        False, "remove also channels that a normalisation averages over (the widths of transformers); what is left is not exact"
+    )
     compensate: bool = option(True, "let the channels that stay make up for the removed ones (needs data)")
     ridge: float = option(1e-3, "regularisation of the compensation, relative to the mean energy of a channel")
 
@@ -64,7 +68,7 @@ class Prune(Pass):
 
     def _prune(self, model: Model, ctx: Context, outcome: Outcome) -> Outcome:
         outcome.changed = ready(model, ctx)
-        graph = Analyses(model.copy()).get(Channels(ctx.input_shapes()))
+        graph = Analyses(model.copy()).get(Channels(ctx.input_shapes(), self.heads, self.lossy_norm))
         outcome.refusals = [
             Refusal(f"'{g.tensor}'", "frozen-channels", f"{g.size} channels cannot go: {g.frozen}")
             for g in graph.groups
@@ -203,6 +207,12 @@ class Prune(Pass):
                 outcome.notes.append(
                     f"the multiply-accumulates of {len(graph.cost.unknown)} operators are not known and not counted"
                 )
+        averages = _shortened(graph, removed)
+        if averages:
+            outcome.notes.append(
+                f"not exact (lossy-norm): {averages} normalisations average over fewer channels; the result was held against"
+                " the original in which they do so too"
+            )
         if not ctx.calibrated and removed is not None and (planner.settings.activations or goal is not None):
             outcome.notes.append("channels were chosen without data: generated inputs say little about what the network needs")
         if not ctx.calibrated and self.ratio == 0 and removed is None:
@@ -218,6 +228,7 @@ class Prune(Pass):
             multiple=planner.settings.multiple,
             importance="activations" if planner.settings.activations else "norm",
             compensated=planner.settings.compensate,
+            lossy_norms=averages,
             groups=[
                 {
                     "id": g.id,
@@ -310,6 +321,13 @@ def _give_up(groups: list[Group], failed: dict[str, str], outcome: Outcome) -> N
         groups.remove(group)
         why = f"its {group.size} channels stay: removing some would not be exact ({failed[group.id]})"
         outcome.refusals.append(Refusal(f"'{group.tensor}'", "not-certified", why))
+
+
+def _shortened(graph: ChannelGraph, removed: NDArray[np.bool_] | None) -> int:
+    """How many operators average over fewer channels than before."""
+    if removed is None:
+        return 0
+    return sum(any(removed[labels].any() for _, labels in a.axes) for a in graph.flow.averages)
 
 
 def _never_empty(groups: list[Group], units: Labels) -> Labels:

@@ -23,6 +23,7 @@ from graphopt.analysis.channels import ChannelGraph, Use
 from graphopt.model import Model, node_key
 from graphopt.ops.channels import Labels, Layout, Mixer, Product
 from graphopt.ops.channels.layout import separate
+from graphopt.passes.prune.averages import averaging
 
 Array = NDArray[Any]
 
@@ -132,9 +133,10 @@ def _products(graph: ChannelGraph, *, every: bool = False) -> Iterator[Product]:
 def reference(graph: ChannelGraph, source: Masked, removed: NDArray[np.bool_]) -> Model:
     """What the graph that is sliced from ``source`` must equal: a copy of it in which products read zeros too."""
     products = [p for p in _products(graph) if removed[p.labels].any()]
-    if not products:
+    if not products and not graph.flow.averages:
         return source.model
-    return _reading_zeros(graph, source.model.copy(), [(p, ~removed[p.labels]) for p in products])
+    model = _reading_zeros(graph, source.model.copy(), [(p, ~removed[p.labels]) for p in products])
+    return averaging(graph, model, lambda labels: removed[labels])
 
 
 def without_channels(graph: ChannelGraph, gone: Labels) -> Model:
@@ -159,7 +161,7 @@ def without_channels(graph: ChannelGraph, gone: Labels) -> Model:
             if value is not None and lost(found.labels).any():
                 made = zeroed(value, mixer.columns, lost(found.labels.reshape(-1)))
                 model.set_input(nodes[mixer.node], mixer.weight, model.constant(f"{mixer.node}_state", made))
-    return model
+    return averaging(graph, model, lost)
 
 
 def _reading_zeros(graph: ChannelGraph, model: Model, products: Sequence[tuple[Product, NDArray[np.bool_]]]) -> Model:

@@ -186,15 +186,13 @@ def _sources(labels: Labels, wanted: Labels) -> Labels | None:
     sources[np.argsort(wanted, kind="stable")] = np.argsort(labels, kind="stable")
     if not np.array_equal(labels[sources], wanted):
         return None
-    moved = np.flatnonzero(sources != np.arange(labels.size))
-    kinds, counts = np.unique(labels, return_counts=True)
-    times = int(counts[np.isin(kinds, labels[moved])].max(initial=1))
-    if times == 1:
-        return sources
-    if labels.size % times == 0 and (labels.reshape(times, -1) == labels[: labels.size // times]).all():
-        return sources
-    runs = labels.reshape(-1, times) if labels.size % times == 0 else None
-    return sources if runs is not None and (runs == runs[:, :1]).all() else None
+    kinds, counts = np.unique(labels[np.isin(labels, labels[sources != np.arange(labels.size)])], return_counts=True)
+    for times in np.unique(counts[counts > 1]).tolist():
+        moving = labels[np.isin(labels, kinds[counts == times])]
+        copies, runs = moving.reshape(times, -1), moving.reshape(-1, times)
+        if (copies != copies[:1]).any() and (runs != runs[:, :1]).any():
+            return None
+    return sources
 
 
 def _columns(graph: ChannelGraph, weight: NDArray[np.generic], sigma: Labels, mixer: Mixer) -> NDArray[np.generic] | None:

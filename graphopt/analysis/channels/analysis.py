@@ -151,15 +151,17 @@ class Channels(Analysis[ChannelGraph]):
     Attributes:
         inputs: shapes for dynamic inputs, for the cost only.
         heads: whether attention loses whole heads rather than dimensions of every head.
+        lossy_norm: whether channels may go that a normalisation averages over; what is left is then not exact.
     """
 
     inputs: InputShapes = ()
     heads: bool = False
+    lossy_norm: bool = False
 
     def compute(self, analyses: Analyses) -> ChannelGraph:
         """Labels come from the shapes as declared (symbolic where dynamic), so that groups hold for every input size."""
         model = analyses.model
-        flow = analyse(model, analyses.get(Shapes()), heads=self.heads)
+        flow = analyse(model, analyses.get(Shapes()), heads=self.heads, lossy=self.lossy_norm)
         cost = analyses.get(Cost(self.inputs))
         nodes = {node_key(n): n for n in model.graph.nodes}
         return ChannelGraph(model, flow, build(model, flow, nodes, cost), cost, nodes)

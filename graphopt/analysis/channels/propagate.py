@@ -21,7 +21,7 @@ from graphopt.analysis.channels.labels import LabelTable
 from graphopt.analysis.channels.taint import Taint
 from graphopt.model import Model, node_key, node_label
 from graphopt.ops import Facts, lookup
-from graphopt.ops.channels import ChannelRule, Labels, Layout, Mixer, Product
+from graphopt.ops.channels import Average, ChannelRule, Labels, Layout, Mixer, Product
 from graphopt.ops.channels.layout import blank, separate, sized
 from graphopt.ops.facts import Shape
 
@@ -69,7 +69,9 @@ class Flow:
     mixers: list[Mixer] = field(default_factory=list[Mixer])
     blocks: list[Labels] = field(default_factory=list[Labels])
     products: list[Product] = field(default_factory=list[Product])
+    averages: list[Average] = field(default_factory=list[Average])
     heads: bool = False
+    lossy: bool = False
     problems: list[Problem] = field(default_factory=list[Problem])
 
     def layout(self, tensor: gs.Tensor) -> Layout | None:
@@ -89,12 +91,13 @@ class Flow:
         yield from ((self.names[use], layout, True) for use, layout in self.uses.items())
 
 
-def analyse(model: Model, facts: Facts, *, heads: bool = False) -> Flow:
+def analyse(model: Model, facts: Facts, *, heads: bool = False, lossy: bool = False) -> Flow:
     """Label the graph; afterwards the labels of every tensor can go independently of each other, unless frozen.
 
-    ``heads``: attention loses whole heads rather than dimensions of every head.
+    ``heads``: attention loses whole heads rather than dimensions of every head. ``lossy``: channels may go that a normalisation
+    averages over.
     """
-    flow = Flow(LabelTable(), Memory(), heads=heads)
+    flow = Flow(LabelTable(), Memory(), heads=heads, lossy=lossy)
     _Walk(model, facts, flow, checking=False).run()
     for output in model.graph.outputs:
         layout = flow.layout(output)
@@ -106,7 +109,7 @@ def analyse(model: Model, facts: Facts, *, heads: bool = False) -> Flow:
 
 def check(model: Model, facts: Facts, before: Flow, uses: dict[Use, Layout]) -> Flow:
     """Replay on a graph with fewer channels, whose constants have the layouts ``uses``; see ``Flow.problems``."""
-    flow = Flow(before.table, before.memory, uses=dict(uses), heads=before.heads)
+    flow = Flow(before.table, before.memory, uses=dict(uses), heads=before.heads, lossy=before.lossy)
     _Walk(model, facts, flow, checking=True).run()
     return flow
 
@@ -344,6 +347,13 @@ class NodeView:
 
     def multiplies(self, product: Product) -> None:
         self._walk.flow.products.append(product)
+
+    def averages(self, average: Average) -> None:
+        self._walk.flow.averages.append(average)
+
+    @property
+    def lossy(self) -> bool:
+        return self._walk.flow.lossy
 
     @property
     def heads(self) -> bool:

@@ -7,7 +7,7 @@ ask and say. The rules themselves, by manner: ``mixing``, ``recurrent``, ``point
 
 from graphopt.ops.channels import axes, mixing, movement, pointwise, recurrent, resizing, sizes
 from graphopt.ops.channels.layout import Field, Labels, Layout
-from graphopt.ops.channels.rule import ChannelRule, Mixer, Product, Resizing, View
+from graphopt.ops.channels.rule import Average, ChannelRule, Mixer, Product, Resizing, View
 
 CONV = ChannelRule(mixing.conv, mixing.resize_groups)
 CONV_TRANSPOSE = ChannelRule(mixing.conv_transpose, mixing.resize_groups)
@@ -48,4 +48,4 @@ DEPTH_TO_SPACE = ChannelRule(movement.depth_to_space, zero=True)
 SOURCE = ChannelRule(sizes.source, sizes=(0,))
 RESAMPLE = ChannelRule(sizes.resample, sizes.resize_sizes, zero=True, sizes=(3,))
 
-__all__ = ["ChannelRule", "Field", "Labels", "Layout", "Mixer", "Product", "Resizing", "View"]
+__all__ = ["Average", "ChannelRule", "Field", "Labels", "Layout", "Mixer", "Product", "Resizing", "View"]

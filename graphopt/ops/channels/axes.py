@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphopt.model import node_label
+from graphopt.model import node_key, node_label
 from graphopt.ops import attrs
-from graphopt.ops.channels.layout import Layout, select
-from graphopt.ops.channels.rule import View
-from graphopt.ops.channels.ties import seal, seal_inputs
+from graphopt.ops.channels.layout import Labels, Layout, select
+from graphopt.ops.channels.rule import Average, View
+from graphopt.ops.channels.ties import broadcast, seal, seal_inputs, vector
 from graphopt.ops.facts import has_input
 
 
@@ -54,13 +54,30 @@ def normalise_from(view: View) -> Sequence[Layout | None]:
     axis = None if data is None else axis_of(attrs.int_(view.node, "axis", -1), data.rank)
     if data is None or axis is None:
         return _unknown(view)
-    why = f"{node_label(view.node)} normalises over the axis"
+    why = f"{node_label(view.node)} normalises over the axis (lossy-norm would prune it)"
+    if view.lossy and sum(bool(t.name) for t in view.node.outputs) == 1:
+        return [_averaged(view, data, range(axis, data.rank), why)]
     for index in range(1, len(view.node.inputs)):
         parameter = view.layout(index) if has_input(view.node, index) else None
         for field in parameter.fields if parameter is not None else ():
             view.freeze(field.labels, why)
     made = seal(view, data, range(axis, data.rank), why)
     return [made, *[None] * (len(view.node.outputs) - 1)]
+
+
+def _averaged(view: View, data: Layout, over: Sequence[int], why: str) -> Layout:
+    """``data``, of which channels along the axes ``over`` may go although the node averages over them."""
+    found: list[tuple[int, Labels]] = []
+    for axis in over:
+        data, labels = vector(view, data, axis, why)
+        if labels is not None:
+            found.append((axis, labels))
+    for index in range(1, len(view.node.inputs) if view.node.op != "ReduceMean" else 1):
+        parameter = view.layout(index) if has_input(view.node, index) else None
+        if parameter is not None:
+            broadcast(view, data, parameter, why)
+    view.averages(Average(node_key(view.node), tuple(over), tuple(found)))
+    return data
 
 
 def over_channels(view: View) -> Sequence[Layout | None]:
@@ -110,7 +127,9 @@ def reduction(view: View) -> Sequence[Layout | None]:
     if not axes and attrs.int_(view.node, "noop_with_empty_axes", 0):
         return [data]
     reduced = axes or list(range(data.rank))
-    data = seal(view, data, reduced, f"{node_label(view.node)} over the axis")
+    why = f"{node_label(view.node)} over the axis"
+    averaged = view.lossy and view.node.op == "ReduceMean"
+    data = _averaged(view, data, reduced, why) if averaged else seal(view, data, reduced, why)
     keep = attrs.int_(view.node, "keepdims", 1)
     wanted: list[int | tuple[int | str | None, ...]] = []
     for axis in range(data.rank):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -11,7 +12,7 @@ from graphopt.model import node_label
 from graphopt.ops import attrs
 from graphopt.ops.channels.axes import axes_of, axis_of
 from graphopt.ops.channels.layout import Labels, Layout, select, with_axis
-from graphopt.ops.channels.regroup import Copy, Target, lost_factors, reshaped
+from graphopt.ops.channels.regroup import Copy, One, Target, lost_factors, reshaped
 from graphopt.ops.channels.rule import View
 from graphopt.ops.channels.ties import (
     broadcast,
@@ -84,7 +85,17 @@ def reshape(view: View) -> Sequence[Layout | None]:
         return give_up(view, "its shape is not known")
     if any(size == 0 for size in data.factors) or 0 in target:
         return give_up(view, "an empty tensor")
-    return [regroup(view, data, target)]
+    if data.fields:
+        # An axis of size 1 has no labels, unless it had more channels before they were removed.
+        target = [One() if t == 1 and view.once(f"axis {a}", lambda: 0) else t for a, t in enumerate(target)]
+    made = regroup(view, data, target)
+    for axis in range(made.rank if data.fields else 0):
+        view.once(f"axis {axis}", partial(_has_labels, made, axis))
+    return [made]
+
+
+def _has_labels(layout: Layout, axis: int) -> int:
+    return int(bool(layout.fields_on(axis)))
 
 
 def flatten(view: View) -> Sequence[Layout | None]:

@@ -8,6 +8,7 @@ is Reshape's -1), or if no labels are in it; otherwise its labels are lost.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,12 @@ class Copy:
     axis: int
 
 
-Target = Dim | Copy
+@dataclass(frozen=True, slots=True)
+class One:
+    """A dimension of Reshape's target that is 1, and all that is left of an axis that had channels."""
+
+
+Target = Dim | Copy | One
 
 
 @dataclass(slots=True)
@@ -53,14 +59,18 @@ def reshaped(layout: Layout, target: Sequence[Target]) -> Layout:
 
 
 def _size(layout: Layout, target: Target) -> Dim:
+    if isinstance(target, One):
+        return 1
     return layout.size(target.axis) if isinstance(target, Copy) else target
 
 
 def _assemble(layout: Layout, axes: Sequence[Sequence[_Piece]]) -> Layout:
     """The layout whose axes are ``axes``: pieces in order; pieces of one factor that follow each other split it."""
     parts: dict[int, list[int]] = {}
-    for piece in (p for axis in axes for p in axis):
-        if piece.factor >= 0 and layout.factors[piece.factor] != piece.size:
+    pieces = [p for axis in axes for p in axis if p.factor >= 0]
+    times = Counter(p.factor for p in pieces)
+    for piece in pieces:
+        if times[piece.factor] > 1 or layout.factors[piece.factor] != piece.size:
             parts.setdefault(piece.factor, []).append(int(piece.size or 0))
     fine = layout
     for factor in sorted(parts, reverse=True):
@@ -109,7 +119,9 @@ def _take(layout: Layout, pool: list[_Piece], want: Target, right: bool) -> tupl
             return None
         return ends, pool[: len(pool) - len(span)] if right else pool[len(span) :]
     rest = pool[::-1] if right else list(pool)
-    if isinstance(want, str):
+    if isinstance(want, One):
+        got = [_left_of_one(layout, rest, right)]
+    elif isinstance(want, str):
         if not rest or rest[0].size != want:
             return None
         got = [rest.pop(0)]
@@ -121,6 +133,17 @@ def _take(layout: Layout, pool: list[_Piece], want: Target, right: bool) -> tupl
     else:
         return None
     return (got[::-1], rest[::-1]) if right else (got, rest)
+
+
+def _left_of_one(layout: Layout, rest: list[_Piece], right: bool) -> _Piece:
+    """The piece for an axis of which one channel is left: a factor of size 1, or 1 x of the factor that its neighbour takes."""
+    if rest and rest[0].size == 1:
+        return rest.pop(0)
+    if rest and layout.field_at(rest[0].factor) is not None:
+        return _Piece(rest[0].factor, 1)
+    before = (rest[0].factor + (1 if right else -1)) if rest else (0 if right else len(layout.factors) - 1)
+    covered = 0 <= before < len(layout.factors) and layout.field_at(before) is not None
+    return _Piece(before if covered else -1, 1)
 
 
 def _take_number(rest: list[_Piece], want: int) -> list[_Piece] | None:

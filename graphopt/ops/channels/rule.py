@@ -73,6 +73,21 @@ class Product:
     labels: Labels
 
 
+@dataclass(frozen=True, slots=True)
+class Average:
+    """An operator that averages over channels, and is allowed to do so over fewer.
+
+    Attributes:
+        node: its id.
+        over: the axes of its first input that it averages over.
+        axes: those of them that have labels, with the labels along them.
+    """
+
+    node: str
+    over: tuple[int, ...]
+    axes: tuple[tuple[int, Labels], ...]
+
+
 class View(Protocol):
     """One node, as its rule sees it."""
 
@@ -128,6 +143,15 @@ class View(Protocol):
 
     def multiplies(self, product: Product) -> None:
         """Say that this node is a product of two computed tensors."""
+        ...
+
+    def averages(self, average: Average) -> None:
+        """Say that this node averages over channels that may go all the same."""
+        ...
+
+    @property
+    def lossy(self) -> bool:
+        """Whether channels may go that a normalisation averages over."""
         ...
 
     @property

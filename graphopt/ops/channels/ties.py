@@ -163,16 +163,26 @@ def _seal_raw(view: View, layout: Layout, axis: int, why: str) -> Layout:
 
 
 def _drop_one_sided(view: View, a: Layout, b: Layout, why: str) -> tuple[Layout, Layout]:
-    """Seal factors that only one of two aligned layouts covers, where the other has elements of its own."""
+    """Keep factors whole that only one of two aligned layouts covers, where the other has elements of its own."""
     for axis in range(a.rank):
         if a.axes[axis] == () or b.axes[axis] == ():
             continue
         covered = [{k for k, at in enumerate(x.span(axis)) if x.field_at(at) is not None} for x in (a, b)]
         for k in sorted(covered[0] - covered[1]):
-            a = seal_factor(view, a, a.span(axis)[k], b.why or why)
+            a = _whole_factor(view, a, a.span(axis)[k], b.why or why)
         for k in sorted(covered[1] - covered[0]):
-            b = seal_factor(view, b, b.span(axis)[k], a.why or why)
+            b = _whole_factor(view, b, b.span(axis)[k], a.why or why)
     return a, b
+
+
+def _whole_factor(view: View, layout: Layout, factor: int, why: str) -> Layout:
+    """``layout`` after ``factor`` was said to keep its size; labels over it and others stay, as many go for each index of it."""
+    field = layout.field_at(factor)
+    if field is None or len(field.at) == 1:
+        return seal_factor(view, layout, factor, why)
+    k = field.at.index(factor)
+    view.alike(np.moveaxis(field.labels, k, 0).reshape(field.labels.shape[k], -1), why)
+    return layout
 
 
 def _join_axes(a: Layout, b: Layout) -> tuple[list[tuple[int | str | None, ...]], dict[int, int], dict[int, int]]:
