@@ -128,10 +128,9 @@ def main() -> int:
             results[name].append(measure(run, path, args))
         print(f"{'/'.join(path.parts[-2:]):36} " + " ".join(str(found[-1]) for found in results.values()), flush=True)
     for name, found in results.items():
-        changed, wrong = sum(r.removed > 0 and not r.wrong for r in found), sum(bool(r.wrong) for r in found)
-        print(
-            f"{name}: {changed} of {len(found)} files changed and right, {wrong} wrong, {sum(r.removed for r in found)} channels removed"
-        )
+        right = [r for r in found if r.removed and not r.wrong]
+        wrong, channels = sum(bool(r.wrong) for r in found), sum(r.removed for r in right)
+        print(f"{name}: {len(right)} of {len(found)} files changed and right, {wrong} wrong, {channels} channels removed")
     return int(any(r.wrong for r in results["graphopt"]))
 
 
