@@ -8,13 +8,7 @@ import pytest
 
 _COUNTS = "blocks of grouped operators and shuffles lose equal indices, not equal counts"
 
-_ONE = "a head of one dimension is refused by the certificate, though exact: axes of size 1 have no labels"
-
 KNOWN: dict[tuple[str, str], str] = {
-    **{
-        (name, "one stays"): _ONE
-        for name in ("separate QKV", "relative bias", "fused QKV by Split", "fused QKV by Gather", "Swin: roll and windows")
-    },
     ("grouped after a concat that straddles", "free"): _COUNTS,
     **{("grouped, shuffle, grouped", aspect): _COUNTS for aspect in ("free", "ratio")},
     ("shortcut padded with channels", "free"): "channels that Pad adds are frozen; it could add fewer",
