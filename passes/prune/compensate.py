@@ -82,7 +82,7 @@ def _compensate(
     value = graph.model.value(node.inputs[mixer.weight])
     if value is None:
         return None
-    bias = _Bias(graph, mixer)
+    bias = Bias(graph, mixer)
     full = with_constant(moments, ridge, bias.possible)
     blocks = shape.blocks(value)
     shift = np.zeros(blocks.shape[:2])
@@ -101,7 +101,7 @@ def _compensate(
     return Weights(shape.weights(blocks, value.dtype), bias.plus(shift.reshape(-1)))
 
 
-class _Bias:
+class Bias:
     """A mixer's bias, where it has one or could."""
 
     def __init__(self, graph: ChannelGraph, mixer: Mixer) -> None:

@@ -16,6 +16,7 @@ from graphopt.analysis.channels import ChannelGraph, Group
 from graphopt.ops.channels import Labels, Mixer
 from graphopt.passes.prune.allocate import Curve, Macs, allocate, steps
 from graphopt.passes.prune.compensate import compensated
+from graphopt.passes.prune.dead import Dead, absorbed
 from graphopt.passes.prune.importance import by_activations, by_norm, mixers_of
 from graphopt.passes.prune.reference import Weights
 from graphopt.passes.prune.reorder import Moves
@@ -47,6 +48,8 @@ class Planner:
     groups: list[Group]
     moves: Moves = field(default_factory=Moves)
     """Where channels of blocks that shrink alike were moved in ``graph``, against the model as it was."""
+    dead: Dead | None = None
+    """What is dead, if only that is to go."""
     fit: Feeds | None = None
     held: Feeds | None = None
     statistics: Statistics = field(default_factory=Statistics)
@@ -85,7 +88,9 @@ class Planner:
         return self.orders[group.id]
 
     def update(self, removed: Removed) -> Mapping[str, Weights]:
-        """Compensated weights for a removal; none without statistics."""
+        """New weights for a removal: compensated ones if there are statistics, those that take over what is dead."""
+        if self.dead is not None:
+            return absorbed(self.graph, self.dead, removed)
         if not self.settings.compensate:
             return {}
         return compensated(self.graph, self.graph.flow.mixers, removed, self.statistics, self.settings.ridge)

@@ -171,8 +171,8 @@ class Prune(Pass):
             planner.measure_all([g for g in planner.groups if np.isin(g.units, units).any()])
             return units
         if self.ratio == 0:
-            units = dead_units(graph)
-            return _never_empty(planner.groups, units[np.isin(units, allowed)])
+            planner.dead = planner.dead or dead_units(graph)
+            return _never_empty(planner.groups, planner.dead.units[np.isin(planner.dead.units, allowed)])
         if self.ratio is not None:
             return planner.by_ratio(self.ratio)
         goal = self._goal(graph)
@@ -198,6 +198,7 @@ class Prune(Pass):
     def _report(self, model: Model, planner: Planner, removed: NDArray[np.bool_] | None, outcome: Outcome) -> None:
         graph, ctx = planner.graph, planner.ctx
         before = graph.cost.macs
+        outcome.refusals += _held(planner)
         after = Analyses(model).get(Cost(ctx.input_shapes())).macs if outcome.changed else before
         outcome.rewrites += _rewrites(graph, removed)
         goal = self._goal(graph)
@@ -321,6 +322,20 @@ def _give_up(groups: list[Group], failed: dict[str, str], outcome: Outcome) -> N
         groups.remove(group)
         why = f"its {group.size} channels stay: removing some would not be exact ({failed[group.id]})"
         outcome.refusals.append(Refusal(f"'{group.tensor}'", "not-certified", why))
+
+
+def _held(planner: Planner) -> list[Refusal]:
+    """Channels that are one number everywhere and stay, by group."""
+    found: list[Refusal] = []
+    held = planner.dead.held if planner.dead is not None else {}
+    gone = set(planner.dead.units.tolist()) if planner.dead is not None else set[int]()
+    for group in planner.groups:
+        reasons = [held[u] for u in group.units.tolist() if u in held and u not in gone]
+        if reasons:
+            found.append(
+                Refusal(f"'{group.tensor}'", "constant-channel", f"{len(reasons)} channels are constant, but {reasons[0]}")
+            )
+    return found
 
 
 def _shortened(graph: ChannelGraph, removed: NDArray[np.bool_] | None) -> int:

@@ -265,14 +265,37 @@ def test_dead_channels_go_without_loss(kind: str) -> None:
     assert distance(Model.load(proto), model) <= TOLERANCE
 
 
-def test_channels_that_are_alive_stay() -> None:
+def constant_channel(reader: str) -> onnx.ModelProto:
+    """Channel 1 of 6 is sigmoid(0) = 0.5 wherever it is read."""
     net = Net(1)
     weight = net.random(6, 3, 3, 3)
-    weight[1] = 0  # but its bias is not
+    weight[1] = 0
     a = net.op("Sigmoid", net.op("Conv", net.input(1, 3, 6, 6), net.const(weight)))
-    b = net.op("Conv", a, net.const(net.random(4, 6, 1, 1)))
-    _, outcome = run(net.model(b), ratio=0.0)
+    net.widths[a] = 6
+    if reader == "convolution":
+        return net.model(net.op("Conv", a, net.const(net.random(4, 6, 3, 3))))
+    if reader == "padded convolution":
+        return net.model(net.op("Conv", a, net.const(net.random(4, 6, 3, 3)), pads=[1] * 4))
+    a = net.op("Flatten", net.op("GlobalAveragePool", a))
+    if reader == "Gemm":
+        return net.model(net.op("Gemm", a, net.const(net.random(6, 4)), net.const(net.random(4)), alpha=0.5, beta=2.0))
+    a = net.op("MatMul", a, net.const(net.random(6, 4)))
+    return net.model(net.op("Add", a, net.const(net.random(4))) if reader == "MatMul with Add" else a)
+
+
+@pytest.mark.parametrize("reader", ["convolution", "Gemm", "MatMul with Add"])
+def test_what_is_constant_goes_into_the_bias_of_its_reader(reader: str) -> None:
+    proto = constant_channel(reader)
+    model, outcome = run(proto, ratio=0.0)
+    assert [r.what for r in outcome.rewrites] == ["6 -> 5 channels"]
+    assert distance(Model.load(proto), model) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("reader", "why"), [("padded convolution", "border"), ("MatMul", "no bias")])
+def test_what_is_constant_stays_where_no_bias_can_take_it(reader: str, why: str) -> None:
+    _, outcome = run(constant_channel(reader), ratio=0.0)
     assert not outcome.changed
+    assert [why in r.why for r in outcome.refusals if r.code == "constant-channel"] == [True]
 
 
 # -- weights that are not plain -----------------------------------------------------------------------------------------------
