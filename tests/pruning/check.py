@@ -77,7 +77,7 @@ def distance(expected: Array, found: Array) -> float:
     a, b = np.asarray(expected, np.float64), np.asarray(found, np.float64)
     if not a.size:
         return 0.0
-    apart = np.abs(a - b)
-    apart[np.isnan(a) & np.isnan(b)] = 0.0
+    apart = np.atleast_1d(np.abs(a - b))
+    apart[np.atleast_1d(np.isnan(a) & np.isnan(b))] = 0.0
     span = float(np.nanmax(a) - np.nanmin(a)) or float(np.nanmax(np.abs(a))) or 1.0
     return float(np.nan_to_num(apart.max(), nan=np.inf)) / span

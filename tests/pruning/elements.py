@@ -8,6 +8,7 @@ then along all.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,10 @@ def _rectangle(old: Array, new: Array, first: int, second: int) -> Bools:
 def _some_rows(a: Array, b: Array, count: int) -> list[int]:
     found: list[int] = []
     for row in b[:count]:
-        where = np.unique(np.nonzero(a == row[0, 0])[0])
-        at = next((int(k) for k in where if int(k) not in found and np.isin(row, a[k]).all()), None)
+        taps = Counter(tap.tobytes() for tap in row)
+        where = np.unique(np.nonzero(a[:, :, 0] == row[0, 0])[0]).tolist()
+        likely = (k for k in where if k not in found and np.isin(row, a[k]).all())
+        at = next((k for k in likely if taps <= Counter(tap.tobytes() for tap in a[k])), None)
         if at is None:
             raise Unrelated("a row that was not there")
         found.append(at)

@@ -11,6 +11,7 @@ _COUNTS = "blocks of grouped operators and shuffles lose equal indices, not equa
 KNOWN: dict[tuple[str, str], str] = {
     ("grouped after a concat that straddles", "free"): _COUNTS,
     **{("grouped, shuffle, grouped", aspect): _COUNTS for aspect in ("free", "ratio")},
+    **{("hostile: empty part", aspect): "a Split with an empty part is refused, though exact" for aspect in ("ratio", "masks")},
     ("shortcut padded with channels", "free"): "channels that Pad adds are frozen; it could add fewer",
     ("batch norm of zero shift and mean behind zero filters", "dead, goes"): "a batch norm passes zeros if shift and mean are zero",
     ("pad with zeros", "dead, goes"): "Pad with zeros keeps a dead channel dead",

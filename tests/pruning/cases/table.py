@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from tests.pruning.cases import convolutions, movements, sequences
+from tests.pruning.cases import convolutions, hostile, movements, sequences
 from tests.pruning.cases.case import Case
 from tests.pruning.nets import Distinct
 
-CASES: dict[str, Case] = {**convolutions.CASES, **movements.CASES, **sequences.CASES}
+CASES: dict[str, Case] = {**convolutions.CASES, **movements.CASES, **sequences.CASES, **hostile.CASES}
 
 
 def proto_of(name: str, seed: int = 0) -> onnx.ModelProto:
