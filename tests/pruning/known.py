@@ -12,20 +12,11 @@ KNOWN: dict[tuple[str, str], str] = {
     ("grouped after a concat that straddles", "free"): _COUNTS,
     **{("grouped, shuffle, grouped", aspect): _COUNTS for aspect in ("free", "ratio")},
     **{("hostile: empty part", aspect): "a Split with an empty part is refused, though exact" for aspect in ("ratio", "masks")},
+    ("transposed", "reader, goes"): "a ConvTranspose of which every pixel has one tap adds the same everywhere",
+    ("tokens", "reader, goes"): "a MatMul with no Add after it could get one",
+    ("concat", "reader, goes"): "a channel that is one constant here and another there could go into the bias with both",
+    ("depthwise then plain", "reader, goes"): "an unpadded depthwise convolution of a constant is a constant",
     ("shortcut padded with channels", "free"): "channels that Pad adds are frozen; it could add fewer",
-    ("batch norm of zero shift and mean behind zero filters", "dead, goes"): "a batch norm passes zeros if shift and mean are zero",
-    ("pad with zeros", "dead, goes"): "Pad with zeros keeps a dead channel dead",
-    ("quantizers", "dead, goes"): "quantizing and dequantizing keeps zero",
-    **{
-        (name, "dead, goes"): "a constant channel could go into its reader's bias"
-        for name in (
-            "Sigmoid, 1x1 reader",
-            "Sigmoid, unpadded reader",
-            "a bias, 1x1 reader",
-            "a bias, unpadded reader",
-            "a batch norm's shift, 1x1 reader",
-        )
-    },
 }
 
 
