@@ -5,6 +5,6 @@ Which channels hang together is the ``Channels`` analysis. Here: what to remove 
 that the result must equal (``reference``), and the new graph with its certificate (``realise``).
 """
 
-from graphopt.passes.prune.prune import Prune
+from graphopt.passes.prune.prune import Prune, ready
 
-__all__ = ["Prune"]
+__all__ = ["Prune", "ready"]

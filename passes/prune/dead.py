@@ -64,7 +64,7 @@ def dead_units(graph: ChannelGraph) -> Dead:
         found.read[mixer.node, mixer.weight] = numbers
     for product in graph.flow.products:
         node = graph.nodes[product.node]
-        classes = set(graph.flow.table.find(product.labels).tolist())
+        classes = set(graph.flow.table.find(product.labels).reshape(-1).tolist())
         seen |= classes
         alive |= {c for c in classes if all(values.of(node, k).get(c) != 0 for k in (0, 1))}
     alive |= {int(c) for a in graph.flow.averages for _, labels in a.axes for c in graph.flow.table.find(labels)}

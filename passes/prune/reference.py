@@ -22,7 +22,7 @@ from graphopt.analysis import Analyses, Shapes
 from graphopt.analysis.channels import ChannelGraph, Use
 from graphopt.model import Model, node_key
 from graphopt.ops.channels import Labels, Layout, Mixer, Product
-from graphopt.ops.channels.layout import separate
+from graphopt.ops.channels.layout import over_axes, separate
 from graphopt.passes.prune.averages import averaging
 
 Array = NDArray[Any]
@@ -122,12 +122,9 @@ def _products(graph: ChannelGraph, *, every: bool = False) -> Iterator[Product]:
         if mixer.data is None or layout is None or (constant and not every):
             continue
         for found in layout.fields_on(mixer.data_axis):
-            span = layout.span(mixer.data_axis)
-            if all(at in span for at in found.at):
-                shape = [int(layout.factors[at] or 1) if at in found.at else 1 for at in span]
-                sizes = [int(layout.factors[at] or 1) for at in span]
-                labels = np.broadcast_to(found.labels.reshape(shape), sizes).reshape(-1)
-                yield Product(mixer.node, mixer.data, mixer.data_axis, labels)
+            labels = over_axes(layout, found)
+            if labels is not None:
+                yield Product(mixer.node, mixer.data, labels)
 
 
 def reference(graph: ChannelGraph, source: Masked, removed: NDArray[np.bool_]) -> Model:
@@ -172,14 +169,10 @@ def _reading_zeros(graph: ChannelGraph, model: Model, products: Sequence[tuple[P
     for product, stays in products:
         node = nodes[product.node]
         data = node.inputs[product.data]
-        layout = graph.flow.operand(graph.nodes[product.node], product.data)
         shape = facts.shape(graph.nodes[product.node].inputs[product.data])
-        if layout is None or shape is None:
-            continue
-        kept = stays.reshape([-1 if a == product.axis else 1 for a in range(layout.rank)])
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(facts.dtype(data) or onnx.TensorProto.FLOAT))
         masked_data = model.variable(f"{data.name}_masked", dtype, shape)
-        mask = model.constant(f"{data.name}_mask", kept.astype(dtype))
+        mask = model.constant(f"{data.name}_mask", stays.astype(dtype))
         placed.setdefault(id(node), []).append(
             model.make("Mul", [data, mask], [masked_data], name=model.fresh(f"{product.node}_mask"))
         )

@@ -92,6 +92,27 @@ class Layout:
         return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
 
+def over_axes(layout: Layout, field: Field) -> Labels | None:
+    """The labels of a field as an array of the tensor's rank, of size 1 along axes that it does not cover; None if an axis that
+    it covers has a factor of unknown size.
+    """
+    shape: list[int] = []
+    sizes: list[int] = []
+    result: list[int] = []
+    for axis in range(layout.rank):
+        span, size = layout.span(axis), layout.size(axis)
+        if not any(at in span for at in field.at):
+            result.append(1)
+            continue
+        if size is None:
+            return None
+        result.append(size)
+        for at in span:
+            sizes.append(int(layout.factors[at] or 0))
+            shape.append(sizes[-1] if at in field.at else 1)
+    return np.broadcast_to(field.labels.reshape(shape), sizes).reshape(result)
+
+
 def product(factors: Sequence[Dim]) -> int | None:
     """The product of the factors, None unless all are numbers."""
     known = [f for f in factors if isinstance(f, int)]

@@ -17,7 +17,7 @@ import numpy as np
 
 from graphopt.model import node_key, node_label
 from graphopt.ops import attrs
-from graphopt.ops.channels.layout import Labels, Layout, normal, select, uncover, with_axis
+from graphopt.ops.channels.layout import Labels, Layout, normal, over_axes, select, uncover, with_axis
 from graphopt.ops.channels.rule import Mixer, Product, Resizing, View
 from graphopt.ops.channels.ties import broadcast, couple, seal, seal_all, seal_factors, seal_joint, vector
 from graphopt.ops.facts import has_input
@@ -186,12 +186,16 @@ def _contraction(view: View, left: Layout, right: Layout, why: str) -> Layout:
     axes = (left.rank - 1, right.rank - 2)
     if view.heads:
         left, right = (_whole(view, x, axis, f"{why}: heads go as a whole") for x, axis in zip((left, right), axes, strict=True))
-    left, right = _in_every_head(view, left, right, axes, why)
+    wide = [over_axes(left, f) for f in left.fields_on(axes[0])]
+    if all(labels is not None for labels in wide):
+        left, right = _in_every_head(view, left, right, axes, why)
     left, first = vector(view, left, axes[0], f"{why}: dimensions of a head go in every head")
     right, second = vector(view, right, axes[1], f"{why}: dimensions of a head go in every head")
     if first is not None and second is not None and first.shape == second.shape:
         view.equate(first, second, why)
-        view.multiplies(Product(node_key(view.node), 0, axes[0], first))
+        along = first.reshape([-1 if a == axes[0] else 1 for a in range(left.rank)])
+        for labels in wide:
+            view.multiplies(Product(node_key(view.node), 0, along if labels is None else labels))
     else:
         for labels, other in ((first, right), (second, left)):
             if labels is not None:

@@ -63,13 +63,12 @@ class Product:
     Attributes:
         node: its id.
         data: index of the input that is masked.
-        axis: its axis that is summed over.
-        labels: the labels along that axis, empty if it has none.
+        labels: its labels, of its rank and of size 1 along the axes that they do not depend on: they vary along the axis that is
+            summed over, and along that of the heads if the channels of one head are not those of another.
     """
 
     node: str
     data: int
-    axis: int
     labels: Labels
 
 
