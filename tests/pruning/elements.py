@@ -40,14 +40,14 @@ def missing(old: Array, new: Array, blocks: int = 1) -> Bools:
     apart = [axis for axis in range(old.ndim) if old.shape[axis] != new.shape[axis]]
     if len(apart) > 2:
         raise Unrelated(f"{old.shape} became {new.shape}")
+    if blocks > 1 and 1 in apart:  # each block may have lost others
+        parts = zip(np.split(old, blocks), np.split(new, blocks), strict=True)
+        return np.concatenate([missing(a, b) for a, b in parts])
     if len(apart) == 1:
         inside = np.moveaxis(gone, apart[0], 0)
         inside[...] = True
         inside[_along(np.moveaxis(old, apart[0], 0), np.moveaxis(new, apart[0], 0))] = False
         return gone
-    if blocks > 1:
-        parts = zip(np.split(old, blocks), np.split(new, blocks), strict=True)
-        return np.concatenate([missing(a, b) for a, b in parts])
     return _rectangle(old, new, *apart)
 
 
