@@ -14,11 +14,11 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx.shape_inference import InferenceError
 
-from graphopt.analysis.inference import infer
 from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.model import Model
 from graphopt.model.domains import STANDARD
 from graphopt.ops.facts import Shape
+from graphopt.ops.inference import infer
 
 InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -32,20 +32,17 @@ class ShapeTable:
     def __init__(self, model: Model, inferred: dict[str, onnx.TypeProto]) -> None:
         self._model = model
         self._types = inferred
-
-    @property
-    def opset(self) -> int:
+        self._shapes: dict[str, Shape | None] = {}
+        self.opset = model.opset
         """Version of the default operator set."""
-        return self._model.opset
 
     def shape(self, tensor: gs.Tensor) -> Shape | None:
         """Dimensions of ``tensor``; see ``Facts.shape``."""
         if isinstance(tensor, gs.Constant):
             return tuple(tensor._values.shape)
-        kind = self._types.get(tensor.name)
-        if kind is None or kind.WhichOneof("value") != "tensor_type" or not kind.tensor_type.HasField("shape"):
-            return None
-        return tuple(_dimension(d) for d in kind.tensor_type.shape.dim)
+        if tensor.name not in self._shapes:
+            self._shapes[tensor.name] = _shape(self._types.get(tensor.name))
+        return self._shapes[tensor.name]
 
     def dtype(self, tensor: gs.Tensor) -> int:
         """ONNX element type of ``tensor``, 0 if unknown."""
@@ -57,6 +54,12 @@ class ShapeTable:
     def value(self, tensor: gs.Tensor) -> NDArray[Any] | None:
         """The value of a constant tensor."""
         return self._model.value(tensor)
+
+
+def _shape(kind: onnx.TypeProto | None) -> Shape | None:
+    if kind is None or kind.WhichOneof("value") != "tensor_type" or not kind.tensor_type.HasField("shape"):
+        return None
+    return tuple(_dimension(d) for d in kind.tensor_type.shape.dim)
 
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

@@ -33,10 +33,10 @@ class _Copier:
         twin.inputs = [self.tensor(t) for t in graph.inputs]
         twin.nodes.extend(self.node(n) for n in graph.nodes)
         twin.outputs = [self.tensor(t) for t in graph.outputs]
-        unused = {n: c for n, t in record.unused.items() if isinstance(c := self.tensor(t), gs.Constant)}
+        kept = {n: c for n, t in record.kept.items() if isinstance(c := self.tensor(t), gs.Constant)}
         self.new.graphs[id(twin)] = GraphRecord(
             twin, record.shell, list(record.inputs), list(record.outputs), list(record.values),
-            list(record.initializers), list(record.sparse), unused, set(record.strays), dict(record.defaults),
+            list(record.initializers), list(record.sparse), kept, record.named, set(record.strays), dict(record.defaults),
             {id(t): (t, value) for old, value in record.described.values() for t in [self.tensor(old)]},
         )  # fmt: skip
         return twin

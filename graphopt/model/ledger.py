@@ -37,7 +37,9 @@ class GraphRecord:
         shell: the GraphProto without nodes, values and initializers (name, doc_string, metadata, quantization annotation).
         inputs, outputs, values: the ValueInfoProtos in the order of the file.
         initializers: names of dense initializers in the order of the file; ``sparse`` the same for sparse ones.
-        unused: the initializers that nothing read already on arrival (kept, since they came that way).
+        kept: the initializers that are written whether or not something reads them: those that nothing read already on arrival, and
+            those that are ``named``.
+        named: names of initializers that a quantization annotation or training information refers to.
         strays: names with a value_info that nothing in the graph defines (kept, since they came that way).
         defaults: values of inputs that a caller may override (IR 4 and later).
         described: tensors and the ValueInfoProto that they came with, by identity: a renamed tensor keeps its documentation.
@@ -50,7 +52,8 @@ class GraphRecord:
     values: list[onnx.ValueInfoProto] = field(default_factory=list[onnx.ValueInfoProto])
     initializers: list[str] = field(default_factory=list[str])
     sparse: list[str] = field(default_factory=list[str])
-    unused: dict[str, gs.Constant] = field(default_factory=dict[str, gs.Constant])
+    kept: dict[str, gs.Constant] = field(default_factory=dict[str, gs.Constant])
+    named: frozenset[str] = frozenset()
     strays: set[str] = field(default_factory=set[str])
     defaults: dict[str, gs.Constant] = field(default_factory=dict[str, gs.Constant])
     described: dict[int, tuple[gs.Tensor, onnx.ValueInfoProto]] = field(

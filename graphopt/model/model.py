@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from graphopt.errors import ModelError
 from graphopt.model import files, links, saving
@@ -237,14 +237,33 @@ class Model:
     def drop_unused(self) -> list[str]:
         """Remove the initializers that nothing read when the model was loaded; their names are returned.
 
-        (Those that lose their last reader later on are not written anyway.)
+        (Those that lose their last reader later on are not written anyway.) What an annotation or training information names stays.
         """
-        unused = self._ledger.graph(self.graph).unused
-        names = sorted(name for name, constant in unused.items() if not constant.outputs and not self.is_output(constant))
+        record = self._ledger.graph(self.graph)
+        unread = {name for name, constant in record.kept.items() if not constant.outputs and not self.is_output(constant)}
+        names = sorted(unread - record.named)
+        for name in names:
+            del record.kept[name]
         if names:
-            unused.clear()
             self.edited()
         return names
+
+    def separate_names(self) -> list[gs.Node]:
+        """Give every node of the main graph a name of its own; those that got another one are returned.
+
+        Names mean nothing, but runtimes refuse two nodes of one name. The first keeps its name, and nodes without one stay so.
+        """
+        renamed: list[gs.Node] = []
+        taken: set[str] = set()
+        for node in self.graph.nodes:
+            if node.name in taken:
+                node.name = self.fresh(node.name)
+                renamed.append(node)
+            if node.name:
+                taken.add(node.name)
+        if renamed:
+            self.edited()
+        return renamed
 
     def sort(self) -> None:
         """Put the nodes into topological order; nodes that are in order already stay where they are."""
@@ -316,17 +335,23 @@ class Model:
         files.refuse_inputs(path, self._ledger.files.identities())
 
 
+_TYPED_VALUES: dict[str, tuple[DTypeLike, tuple[type, ...]]] = {
+    **dict.fromkeys(("value_float", "value_floats"), (np.float32, (float,))),
+    **dict.fromkeys(("value_int", "value_ints"), (np.int64, (int,))),
+    **dict.fromkeys(("value_string", "value_strings"), (object, (str, bytes))),
+}
+
+
 def _constant_of(node: gs.Node) -> NDArray[Any] | None:
     """The value of a Constant node (ONNX operator Constant: exactly one of these attributes)."""
     for name, value in node.attrs.items():
         if name == "value" and isinstance(value, gs.Constant):
             return array_of(value._values)
-        if name in ("value_float", "value_floats"):
-            return np.asarray(value, np.float32)
-        if name in ("value_int", "value_ints"):
-            return np.asarray(value, np.int64)
-        if name in ("value_string", "value_strings"):
-            return np.asarray(value, object)
+        if name in _TYPED_VALUES:
+            dtype, kinds = _TYPED_VALUES[name]
+            # A file may hold another type than the name of the attribute says.
+            right = all(isinstance(one, kinds) for one in np.asarray(value, object).ravel())
+            return np.asarray(value, dtype) if right else None
     return None
 
 

@@ -27,6 +27,9 @@ from graphopt.model.source import DEEPEST, Opened, open_source, open_whole, too_
 from graphopt.model.storage import DataFile
 from graphopt.model.weights import Origin, Weights, numpy_dtype
 
+_LAST_OPSET = 2**31 - 1
+"""What native code can take for the version of an operator set."""
+
 _PARTS = ("node", "input", "output", "value_info", "initializer", "sparse_initializer")
 """What a GraphProto is made of; the rest of it is the record's shell."""
 
@@ -49,6 +52,10 @@ def _read(opened: Opened, freeze: bool, inlined: bool) -> tuple[gs.Graph, Ledger
         raise ModelError("GO002", label, "holds no graph", "graphopt reads ONNX models (.onnx)")
     if not proto.opset_import:
         raise ModelError("GO006", label, "names no opset", "export it again: opset_import is missing")
+    imports = [*proto.opset_import, *(entry for function in proto.functions for entry in function.opset_import)]
+    for entry in (entry for entry in imports if entry.domain in STANDARD):
+        if not 1 <= entry.version <= _LAST_OPSET:
+            raise ModelError("GO006", label, f"names version {entry.version} of the operator set, which is none", "export it again")
     if proto.ir_version < 0:
         raise ModelError("GO019", label, f"says that it is of IR version {proto.ir_version}", "export it again")
     check_functions(proto, label)
@@ -108,10 +115,12 @@ class _Reader:
         graph.nodes.extend([self._node(node, scope) for node in proto.node])
         graph.outputs = [self._output(output.name, scope) for output in proto.output]
         read = {id(t) for t in graph.outputs}
+        record.named = _named(record.shell, self.ledger.shell if outer is None else onnx.ModelProto())
         for name in record.initializers + record.sparse:
             tensor = scope.find(name)
-            if isinstance(tensor, gs.Constant) and not tensor.outputs and id(tensor) not in read:
-                record.unused[name] = tensor
+            unread = isinstance(tensor, gs.Constant) and not tensor.outputs and id(tensor) not in read
+            if isinstance(tensor, gs.Constant) and (unread or name in record.named):
+                record.kept[name] = tensor
         for value in [*record.values, *record.outputs, *record.inputs]:
             if value.name in own:
                 record.described[id(own[value.name])] = (own[value.name], value)
@@ -208,6 +217,15 @@ class _Reader:
 
     def _where(self, proto: onnx.NodeProto) -> str:
         return f"{self.label}: {proto.op_type} '{proto.name or next(iter(proto.output), '')}'"
+
+
+def _named(graph: onnx.GraphProto, model: onnx.ModelProto) -> frozenset[str]:
+    """Names of initializers that something else than a node refers to (ONNX IR specification): quantization annotations, whose
+    parameters are initializers, and the bindings of training information.
+    """
+    annotated = (entry.value for note in graph.quantization_annotation for entry in note.quant_parameter_tensor_names)
+    bound = (e.key for info in model.training_info for e in (*info.initialization_binding, *info.update_binding))
+    return frozenset((*annotated, *bound))
 
 
 def dimensions(kind: onnx.TypeProto.Tensor) -> tuple[int | str | None, ...] | None:

@@ -31,6 +31,21 @@ class Skeleton(Writer):
         self._sparse = opset >= _SPARSE_CONSTANTS_SINCE
         self._defaults = set(ledger.graph(graph).defaults)
 
+    def model(self) -> onnx.ModelProto:
+        """The skeleton; "ai.onnx" is written as "", the only name by which the checker and shape inference know it."""
+        proto = super().model()
+        _shorten_imports(proto)
+        for function in proto.functions:
+            _shorten_imports(function)
+        for node in (node for function in proto.functions for node in function.node):
+            _shorten_domain(node)
+        return proto
+
+    def node(self, proto: onnx.NodeProto, node: gs.Node) -> None:
+        """A node, its domain likewise."""
+        super().node(proto, node)
+        _shorten_domain(proto)
+
     def initializer(self, proto: onnx.GraphProto, graph: gs.Graph, name: str, constant: gs.Constant) -> None:
         """An initializer, or what stands for it."""
         values = constant._values
@@ -50,6 +65,22 @@ class Skeleton(Writer):
         if constant and self._sparse and isinstance(value, gs.Constant) and value._values.nbytes > self._keep:
             return _hollow(value)
         return super().attribute(node, name, value, origin, where)
+
+
+def _shorten_domain(node: onnx.NodeProto) -> None:
+    if node.domain and node.domain in STANDARD:
+        node.domain = ""
+
+
+def _shorten_imports(part: onnx.ModelProto | onnx.FunctionProto) -> None:
+    """Import the default operator set once and under its short name; of two versions of it the first one named."""
+    if not any(entry.domain and entry.domain in STANDARD for entry in part.opset_import):
+        return
+    versions: dict[str, int] = {}
+    for entry in part.opset_import:
+        versions.setdefault("" if entry.domain in STANDARD else entry.domain, entry.version)
+    del part.opset_import[:]
+    part.opset_import.extend(onnx.helper.make_opsetid(*pair) for pair in versions.items())
 
 
 def _hollow(constant: gs.Constant) -> AttributeProto:

@@ -67,7 +67,7 @@ class Writer:
         constants = dict(self._constants(graph, record))
         self._weights(proto, graph, constants, record)
         for node in graph.nodes:
-            self._node(proto.node.add(), node)
+            self.node(proto.node.add(), node)
         self._values(proto, graph, record, constants)
 
     def _subgraph(self, graph: gs.Graph) -> onnx.GraphProto:
@@ -75,7 +75,8 @@ class Writer:
         self._fill(proto, graph)
         return proto
 
-    def _node(self, proto: onnx.NodeProto, node: gs.Node) -> None:
+    def node(self, proto: onnx.NodeProto, node: gs.Node) -> None:
+        """Write one node into an empty proto."""
         origin = self.ledger.origin(node)
         if origin is not None:
             copy_except(proto, origin, _NODE_PARTS)
@@ -114,11 +115,11 @@ class Writer:
                 own = self.ledger.graph(subgraph)
                 inner.update(own.initializers, own.sparse)
         for tensor in graph.outputs:
-            if isinstance(tensor, gs.Constant):
+            if isinstance(tensor, gs.Constant) and (graph is self.graph or tensor.name not in self._elsewhere(record)):
                 read.setdefault(tensor.name, tensor)
         known = dict.fromkeys([*record.initializers, *record.sparse])
         for name in known:
-            constant = record.unused.get(name) or read.get(name)
+            constant = record.kept.get(name) or read.get(name)
             if constant is not None:
                 yield name, constant
         outer = self._outer_names(graph)
@@ -133,6 +134,11 @@ class Writer:
         record = self.ledger.graph(graph)
         own = {*record.initializers, *record.sparse}
         return {t.name for n in graph.nodes for t in _read_by(n) if isinstance(t, gs.Constant) and t.name not in own}
+
+    def _elsewhere(self, record: GraphRecord) -> set[str]:
+        """The initializers that came with other graphs than this one. A subgraph may return one without owning it."""
+        others = (other for other in self.ledger.graphs.values() if other is not record)
+        return {name for other in others for name in (*other.initializers, *other.sparse)}
 
     def _weights(self, proto: onnx.GraphProto, graph: gs.Graph, constants: dict[str, gs.Constant], record: GraphRecord) -> None:
         known = dict.fromkeys(record.initializers)
@@ -184,10 +190,13 @@ def _outputs(graph: gs.Graph, record: GraphRecord, repeated: frozenset[str]) -> 
     before: dict[str, list[onnx.ValueInfoProto]] = {}
     for value in record.outputs:
         before.setdefault(value.name, []).append(value)
+    local = {id(tensor) for tensor in [*graph.inputs, *(t for node in graph.nodes for t in node.outputs)]}
     for tensor in graph.outputs:
         values = before.get(tensor.name)
         origin = values.pop(0) if values else record.origin(tensor)
-        yield origin if origin is not None and tensor.name in repeated else _described(origin, tensor)
+        # A tensor of the graph around this one may be described otherwise there.
+        own = id(tensor) in local or isinstance(tensor, gs.Constant)
+        yield origin if origin is not None and (tensor.name in repeated or not own) else _described(origin, tensor)
 
 
 def _read_by(node: gs.Node) -> Iterator[gs.Tensor]:

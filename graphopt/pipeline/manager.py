@@ -128,7 +128,7 @@ def run(
     start = time.perf_counter()
     pipeline = Pipeline.of(passes)
     device = target if isinstance(target, Target) else Target.load(target)
-    original = _loaded(model, freeze_initializers, inline_functions)
+    original, notes = _named(_loaded(model, freeze_initializers, inline_functions), pipeline)
     limits = Limits(memory_limit, time_limit)
     watcher: Monitor = Silent() if monitor is None else monitor
     if data is not None or labels is not None:
@@ -151,6 +151,7 @@ def run(
             seed=seed,
             figures=figures(original, shapes_of(feeds)),
             notes=[
+                *notes,
                 *(feeds.notes if feeds.calibrated else ()),
                 *checker.open(needed=bool(pipeline.passes) or labelled is not None, required=verify),
             ],
@@ -180,6 +181,16 @@ def _loaded(model: Model | Source, freeze: bool, inline: bool) -> Model:
     if freeze or inline:
         raise UsageError("GO917", model.label, "is loaded already, as it is", "give these options to `load`, or the path to `run`")
     return model
+
+
+def _named(model: Model, pipeline: Pipeline) -> tuple[Model, list[str]]:
+    """The model with nodes that have names of their own, without which it could not be run and verified, and what to say of it."""
+    names = [node.name for node in model.graph.nodes if node.name]
+    if not pipeline.passes or len(set(names)) == len(names):
+        return model, []
+    separate = model.copy()
+    renamed = len(separate.separate_names())
+    return separate, [f"{renamed} node{'s were' if renamed > 1 else ' was'} renamed: another node had the name"]
 
 
 def _user_feeds(model: Model, data: Any, preprocess: str | None) -> Feeds:

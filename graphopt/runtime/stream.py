@@ -21,6 +21,7 @@ import onnx
 
 from graphopt.errors import ModelError
 from graphopt.model import Model
+from graphopt.ops.inference import infer
 from graphopt.runtime.feeds import Feeds
 from graphopt.runtime.prefix import prefix
 from graphopt.runtime.session import Array, Feed, Session, as_proto
@@ -124,7 +125,7 @@ def tensor_bytes(proto: onnx.ModelProto, feed: Feed) -> dict[str, int]:
     bare = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     bare.graph.CopyFrom(graph)
     try:
-        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
+        inferred = infer(bare).graph
     except Exception:  # noqa: BLE001 - inference gives up on some valid graphs in ways of its own; the sizes are then unknown
         return {}
     return {v.name: n for v in [*inferred.value_info, *inferred.output] if (n := _bytes(v.type.tensor_type)) is not None}

@@ -19,10 +19,10 @@ from typing import Any, cast
 
 import onnx
 
-from graphopt.analysis.inference import faults, infer
 from graphopt.errors import Diagnostic, GraphoptError
 from graphopt.guard.doing import doing
 from graphopt.model import Model
+from graphopt.ops.inference import faults, infer
 
 _MOST_OF_A_KIND = 5
 _CONTEXT = re.compile(r"\s*==> Context:.*", re.DOTALL)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,16 +51,17 @@ class Choice:
     refusals: list[Refusal] = field(default_factory=list[Refusal])
 
 
-def from_masks(graph: ChannelGraph, masks: Mapping[str, Array], where: str, *, intersect: bool = False) -> Choice:
-    """The units that masks remove.
+def from_masks(graph: ChannelGraph, masks: Iterable[tuple[str, Array]], where: str, *, intersect: bool = False) -> Choice:
+    """The units that masks, by tensor, remove; an entry nan says nothing.
 
     Raises DataError: GO841 for a tensor that the model has not, GO842 for a mask of another length than the tensor's channels.
     """
     votes: Votes = {}
-    for name, mask in masks.items():
-        wanted = np.asarray(mask).reshape(-1) != 0
+    for name, mask in masks:
+        flat = np.asarray(mask).reshape(-1)
+        wanted, spoken = flat != 0, flat == flat  # nan is not equal to itself
         for channels in _channels(graph, name, wanted.size, where):
-            for channel, keep in zip(channels.tolist(), wanted.tolist(), strict=True):
+            for channel, keep in zip(channels[spoken].tolist(), wanted[spoken].tolist(), strict=True):
                 votes.setdefault(channel, {}).setdefault(keep, name)
     owner = _owners(graph, votes)
     parts = parts_of(graph, [g for g in graph.prunable if g.id in owner])

@@ -23,6 +23,7 @@ from graphopt.passes.prune.plan import Planner, Settings
 from graphopt.passes.prune.realise import realise
 from graphopt.passes.prune.reference import masked, reference, without_channels
 from graphopt.passes.prune.reorder import Moves, aligned, channels_of, reordered
+from graphopt.passes.prune.spaces import translated
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
@@ -50,6 +51,9 @@ class Prune(Pass):
     conflicts: Literal["refuse", "intersect"] = option(
         "refuse", "where masks of one group differ: leave the group alone, or remove what any of them removes"
     )
+    space: Literal["model", "original"] = option(
+        "model", "what masks speak of: the graph as it is by now (names that it lost are looked up), or the file's, before any pass"
+    )
     multiple: int | None = option(None, "widths are multiples of this; the target's channel step if not given")
     importance: Literal["auto", "activations", "norm"] = option(
         "auto", "what orders channels: loss on the data after compensation, or weight norms; auto: by whether there is data"
@@ -76,7 +80,7 @@ class Prune(Pass):
         ]
         usable = _certifiable(graph, outcome)
         settings = self._settings(ctx)
-        chosen, moves = self._arranged(graph, usable, outcome)
+        chosen, moves = self._arranged(graph, usable, ctx, outcome)
         moved = reordered(graph, moves) if moves else graph
         if moved is None:
             moved, moves, chosen = graph, {}, self._unmoved(chosen, graph, moves, outcome)
@@ -117,10 +121,15 @@ class Prune(Pass):
 
     # -- deciding and checking -------------------------------------------------------------------------------------------
 
-    def _arranged(self, graph: ChannelGraph, usable: list[Group], outcome: Outcome) -> tuple[Labels, Moves]:
+    def _arranged(self, graph: ChannelGraph, usable: list[Group], ctx: Context, outcome: Outcome) -> tuple[Labels, Moves]:
         """What masks ask for; and how channels of blocks that shrink alike are put together."""
         if self.masks is not None:
-            choice = from_masks(graph, read_masks(self.masks), str(self.masks), intersect=self.conflicts == "intersect")
+            masks, every = read_masks(self.masks), self.space == "original"
+            pairs = list(masks.items())
+            if every or not masks.keys() <= {name for name, _, _ in graph.flow.layouts()}:
+                before = Analyses(ctx.original.copy()).get(Channels(ctx.input_shapes(), self.heads, self.lossy_norm))
+                pairs = translated(masks, graph, before, every=every)
+            choice = from_masks(graph, pairs, str(self.masks), intersect=self.conflicts == "intersect")
             outcome.refusals += choice.refusals
             return np.asarray(choice.units, np.int64), choice.moves
         return np.zeros(0, np.int64), {} if self.ratio == 0 else aligned(graph, usable, channel_norms(graph))
@@ -259,11 +268,13 @@ class Prune(Pass):
 def ready(model: Model, ctx: Context) -> bool:
     """Sort the model, and simplify it where that tells more of its channels; whether that changed anything.
 
-    Exporters leave weights behind casts and identities, and compute sizes from shapes that are known.
+    Exporters leave weights behind casts and identities, and compute sizes from shapes that are known. What no output needs would
+    keep channels that it reads.
     """
     changed = Simplify().run(model, ctx).changed if _computed_weights(model) else False
+    swept = model.sweep() > 0
     model.sort()
-    return changed
+    return changed or swept
 
 
 def _computed_weights(model: Model) -> bool:

@@ -2,8 +2,7 @@
 
 - *Descriptions* of inner tensors (value_info) that contradict shape inference: exporters and earlier tools leave them behind.
   Readers are lenient with them as long as the operators stay what they were; on new operators they are new contradictions.
-- *Names* of nodes that are not unique. They mean nothing, but runtimes refuse two nodes of one name; a branch that moves into the
-  main graph can bring names that are there already.
+- *Names* of nodes that are not unique: a branch that moves into the main graph can bring names that are there already.
 """
 
 from __future__ import annotations
@@ -47,17 +46,7 @@ def _contradicts(tensor: gs.Tensor, facts: Facts) -> bool:
 
 
 def separate_names(editor: Editor) -> list[Rewrite]:
-    """Give every node of the main graph a name of its own; the first keeps its name, and nodes without one stay so."""
-    rewrites: list[Rewrite] = []
-    taken: set[str] = set()
-    for node in editor.model.graph.nodes:
-        if node.name in taken:
-            label = node_label(node)
-            node.name = editor.model.fresh(node.name)
-            editor.edits += 1
-            rewrites.append(Rewrite(label, f"renamed '{node.name}': another node has its name"))
-        if node.name:
-            taken.add(node.name)
-    if rewrites:
-        editor.model.edited()
-    return rewrites
+    """Give every node of the main graph a name of its own."""
+    renamed = editor.model.separate_names()
+    editor.edits += len(renamed)
+    return [Rewrite(node_label(node), f"renamed '{node.name}': another node has its name") for node in renamed]

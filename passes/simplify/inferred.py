@@ -14,8 +14,8 @@ import onnx
 from onnx.shape_inference import InferenceError
 
 from graphopt.analysis import Analyses, Analysis, ShapeTable
-from graphopt.analysis.inference import infer
 from graphopt.model import Model
+from graphopt.ops.inference import infer
 
 _KEEP_BYTES = 4096
 _FIRST_WITH_OVERRIDES = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, external_data_helper, numpy_helper
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from graphopt.errors import ModelError, UsageError
 from graphopt.model import Model
@@ -62,6 +62,8 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "a negative dimension": (negative_dimension, "GO011"),
     "an unknown element type": (unknown_type, "GO012"),
     "an opset, but not the default one's": (lambda m: setattr(m.opset_import[0], "domain", "org.example"), "GO006"),
+    "an opset of zero": (lambda m: setattr(m.opset_import[0], "version", 0), "GO006"),
+    "an opset beyond 32 bits": (lambda m: setattr(m.opset_import[0], "version", 2**31), "GO006"),
     "an IR version below zero": (lambda m: setattr(m, "ir_version", -3), "GO019"),
     "no graph": (lambda m: m.ClearField("graph"), "GO002"),
 }
@@ -77,6 +79,18 @@ def input_given_out(m: onnx.ModelProto) -> None:
     m.graph.output[1].type.tensor_type.shape.dim[0].dim_value = 5
 
 
+def body_that_returns(index: int) -> Damage:
+    """A branch may not give out what the graph around it holds, and files do it, with descriptions of their own."""
+
+    def damage(m: onnx.ModelProto) -> None:
+        name = [m.graph.input[0].name, m.graph.initializer[0].name, m.graph.node[0].output[0]][index]
+        branch = helper.make_graph([], "branch", [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, [99])])
+        m.graph.node.append(helper.make_node("If", ["c"], ["d"], then_branch=branch, else_branch=branch))
+        m.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+
+    return damage
+
+
 def graph_without_graph(m: onnx.ModelProto) -> None:
     m.graph.node[0].attribute.append(onnx.AttributeProto(name="body", type=onnx.AttributeProto.GRAPH))
 
@@ -85,10 +99,21 @@ def tensor_without_tensor(m: onnx.ModelProto) -> None:
     m.graph.node[0].attribute.append(onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR))
 
 
-@pytest.mark.parametrize("odd", [given_twice, input_given_out, graph_without_graph, tensor_without_tensor])
-def test_what_is_odd_leaves_as_it_came(odd: Damage) -> None:
+ODD: dict[str, Damage] = {
+    "an output twice": given_twice,
+    "an input as output": input_given_out,
+    "a body that returns an outer tensor": body_that_returns(2),
+    "a body that returns an outer input": body_that_returns(0),
+    "a body that returns an outer initializer": body_that_returns(1),
+    "a graph attribute without a graph": graph_without_graph,
+    "a tensor attribute without a tensor": tensor_without_tensor,
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_odd_leaves_as_it_came(name: str) -> None:
     proto = small()
-    odd(proto)
+    ODD[name](proto)
     assert Model.load(proto).proto() == proto
 
 

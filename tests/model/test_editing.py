@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper
 
 from graphopt.model import Model, node_key, node_label
@@ -88,6 +89,25 @@ def test_unused_initializers_stay_and_orphans_of_a_pass_go() -> None:
     assert [i.name for i in model.proto().graph.initializer] == ["spare"]
 
 
+def annotated() -> onnx.ModelProto:
+    """The weight is named by a quantization annotation, "spare" by training information."""
+    proto = residual()
+    proto.graph.initializer.append(helper.make_tensor("spare", TensorProto.FLOAT, [1], [1.0]))
+    note = proto.graph.quantization_annotation.add(tensor_name="t0")
+    note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value=proto.graph.initializer[0].name)
+    proto.training_info.add().update_binding.add(key="spare", value="y")
+    return proto
+
+
+def test_initializers_that_something_else_names_outlive_their_readers() -> None:
+    model = Model.load(annotated()).copy()
+    weight = model.graph.nodes[0].inputs[1].name
+    model.set_input(model.graph.nodes[1], 0, model.graph.inputs[0])
+    model.sweep()
+    assert model.drop_unused() == []
+    assert {tensor.name for tensor in model.proto().graph.initializer} == {weight, "spare"}
+
+
 def test_old_formats_list_new_constants_as_inputs() -> None:
     """Before IR 4 an initializer that is no input is invalid."""
     proto = residual()
@@ -147,3 +167,19 @@ def test_contradictory_descriptions_of_a_tensor_stay() -> None:
         proto.graph.value_info.append(helper.make_tensor_value_info(inner, elem_type, shape))
     proto.graph.value_info.append(helper.make_tensor_value_info(proto.graph.output[0].name, TensorProto.INT64, [1]))
     assert Model.load(proto).proto() == proto
+
+
+MISTYPED = {
+    "a tensor": helper.make_attribute("value_float", helper.make_tensor("", TensorProto.FLOAT, [], [1.0])),
+    "fractions for integers": helper.make_attribute("value_ints", [1.5]),
+    "text for numbers": helper.make_attribute("value_floats", ["a"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTYPED)
+def test_a_constant_of_the_wrong_kind_has_no_value(name: str) -> None:
+    proto = residual()
+    node = proto.graph.node.add(op_type="Constant", output=["odd"])
+    node.attribute.append(MISTYPED[name])
+    model = Model.load(proto)
+    assert model.value(model.graph.nodes[-1].outputs[0]) is None

@@ -104,7 +104,11 @@ def _axis_classes(flow: Flow, layout: Layout | None, axis: int) -> Labels:
 
 
 def build(model: Model, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) -> tuple[Group, ...]:
-    """The groups of a graph, in the order of their first labels."""
+    """The groups of a graph, in the order of their first labels.
+
+    Frozen ones that live in nothing but one weight are left out: they are not channels of any tensor (what a grouped convolution
+    reads within a block, what a weight has for a graph input).
+    """
     index, frozen = index_of(flow), flow.table.frozen()
     count = len(flow.table)
     mixed = np.zeros(count, bool)
@@ -117,7 +121,12 @@ def build(model: Model, flow: Flow, nodes: dict[str, gs.Node], cost: CostTable) 
     firsts = _Firsts(np.asarray([units[0] for units in sets], np.int64), count)
     places, mixing = _places(index, firsts, len(sets)), _mixing(flow, nodes, cost, firsts, len(sets))
     readers = _readers(model)
-    return tuple(_describe(k, units, places[k], mixing[k], readers, frozen.get(int(units[0]))) for k, units in enumerate(sets))
+    found: list[Group] = []
+    for units, mine, mixed_by in zip(sets, places, mixing, strict=True):
+        why = frozen.get(int(units[0]))
+        if why is None or len(mine) > 1 or not mine[0].constant:
+            found.append(_describe(len(found), units, mine, mixed_by, readers, why))
+    return tuple(found)
 
 
 def _same_places(index: Index, units: Labels, frozen: dict[int, str], count: int) -> list[Labels]:

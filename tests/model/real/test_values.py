@@ -192,7 +192,7 @@ def all_constant() -> onnx.ModelProto:
 
 
 def annotated() -> onnx.ModelProto:
-    """Everything that a file says beside its graph; the annotation names an initializer that no node reads."""
+    """Everything that a file says beside its graph."""
     model = chain()
     model.producer_name, model.domain, model.model_version, model.doc_string = "somebody", "org.example", 3, "a model"
     model.metadata_props.add(key="classes", value="a,b")
@@ -236,7 +236,7 @@ CASES = {
         built(LEFT_OUT, high=np.float32(1), low=np.float32(-1), no=np.array(False), k=np.array([3])), gone="Dropout"
     ),
     "outputs left out in the middle": Real(outputs_left_out),
-    "nodes of one name": Real(changed(nodes_named(lambda i: "same")), refused="GO030"),
+    "nodes of one name": Real(changed(nodes_named(lambda i: "same")), twin=changed(nodes_named(str))),
     "nodes of one name, unverified": Real(changed(nodes_named(lambda i: "same")), runs=False, loads=True),
     "nodes without names": Real(changed(nodes_named(lambda i: ""))),
     "nodes named like tensors": Real(changed(nodes_named("yamrn".__getitem__))),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import numpy_helper
 
 from graphopt.model import Model
@@ -30,8 +31,9 @@ def sequence_with_skip() -> onnx.ModelProto:
 
 def after(proto: onnx.ModelProto, *passes: Pass) -> onnx.ModelProto:
     model = Model.load(proto)
+    context = Context(model.copy())
     for one in passes:
-        one.run(model, Context(model.copy()))
+        one.run(model, context)
     return model.proto()
 
 
@@ -50,5 +52,23 @@ def test_prune_then_fold_equals_fold_then_prune(tmp_path: Path) -> None:
     one, other = after(proto, prune, fold), after(proto, fold, prune)
     assert ops_of(one) == ops_of(other) == ["Conv", "Conv", "Conv", "Relu", "Relu"]
     assert [w.shape for w in weights(one)] == [(6, 3, 3, 3), (6,), (6, 6, 3, 3), (6,), (4, 6, 1, 1), (4,)]
+    for a, b in zip(weights(one), weights(other), strict=True):
+        assert np.abs(a - b).max() <= 1e-12
+
+
+@pytest.mark.parametrize("named", ["stem", "joined", "inside"])
+def test_a_mask_of_the_original_graph_serves_the_folded_one(tmp_path: Path, named: str) -> None:
+    """Whichever tensor of the group it names, and even if that is inside the block that was folded."""
+    masks = tmp_path / "masks.npz"
+    np.savez(masks, **{named: KEPT})
+    proto = sequence_with_skip()
+    next(n for n in proto.graph.node if n.op_type == "Add").output[0] = "inside"
+    next(n for n in proto.graph.node if n.input[0] == "joined").input[0] = "inside"
+    next(n for n in proto.graph.node if n.input[0] == "inside").output[0] = "joined"
+    last = next(n for n in proto.graph.node if n.output[0] == proto.graph.output[0].name)
+    last.input[0] = "joined"
+    prune, fold = Prune(masks=masks, space="original", compensate=False), Fold(simplify=False)
+    one, other = after(proto, prune, fold), after(proto, fold, prune)
+    assert [w.shape for w in weights(other)] == [(6, 3, 3, 3), (6,), (6, 6, 3, 3), (6,), (4, 6, 1, 1), (4,)]
     for a, b in zip(weights(one), weights(other), strict=True):
         assert np.abs(a - b).max() <= 1e-12

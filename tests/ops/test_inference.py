@@ -12,8 +12,8 @@ import pytest
 from onnx import helper
 
 from graphopt.analysis import Analyses, Shapes
-from graphopt.analysis.inference import faults, infer
 from graphopt.model import Model
+from graphopt.ops.inference import faults, infer
 from graphopt.verify import check_structure
 from tests.nets import Net
 
@@ -76,6 +76,26 @@ def test_values_are_not_followed_through_doubling() -> None:
         vector = net.op("Concat", vector, vector, axis=0)
     inferred = infer(model(net, vector))
     assert [d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim] == [2**41]
+
+
+@pytest.mark.parametrize("step", [2**63 - 1, 2**40])
+def test_values_are_not_followed_through_steps_beyond_32_bits(step: int) -> None:
+    net = Net(opset=18)
+    ends = [net.const(np.array([n])) for n in (0, 2, 0, step)]
+    proto = model(net, net.op("Slice", net.op("Shape", net.input(1, 2, 3, 4)), *ends))
+    assert _within_a_gibibyte("onnx.shape_inference.infer_shapes(m, data_prop=True)", proto) != 0, "the screen for it can go"
+    assert _within_a_gibibyte("graphopt.ops.inference.infer(m)", proto) == 0
+
+
+def _within_a_gibibyte(call: str, proto: onnx.ModelProto) -> int:
+    """Exit code of a process of 1 GiB that evaluates ``call`` on the model ``m``."""
+    script = (
+        "import onnx, sys, resource, graphopt.ops.inference; resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30)); "
+        f"m = onnx.ModelProto.FromString(sys.stdin.buffer.read()); {call}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script], input=proto.SerializeToString(), capture_output=True, check=False
+    ).returncode
 
 
 def test_values_are_followed_where_they_are_few() -> None:

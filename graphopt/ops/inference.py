@@ -9,19 +9,25 @@ onnx's inference is C++ that trusts its input, and a file need not be trustworth
   LayerNormalization of axis 2**63 - 1, a GatherND with ``batch_dims`` of -2 and a Split that has more outputs than it says kill the
   process (found by trying extreme values of every attribute of every operator). Such a node is left out, so that its outputs are
   unknown; ``screened`` says which nodes these are.
-- **Memory.** What it cannot allocate it throws; that is a failed inference here, not a failed process.
+- **Steps.** A Slice whose step does not fit into 32 bits is followed for as long as 32 bits last, and one value is kept for each
+  turn. Then nothing is said of values either.
+- **Memory.** In a process that is watched it may take ``_MEMORY``, and ``_PER_BYTE`` for each byte of the model. What it cannot
+  allocate it throws; that is a failed inference here, not a failed process.
 
 What remains is for a process that may die (``graphopt.guard``).
 """
 
 from __future__ import annotations
 
+import math
+from collections import ChainMap
 from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx.shape_inference import infer_shapes
 
 from graphopt.guard.doing import doing
+from graphopt.guard.limits import at_most
 from graphopt.model.domains import STANDARD
 
 LONGEST = 2**12
@@ -30,11 +36,17 @@ LONGEST = 2**12
 _WIDEST = 2**20
 """Elements of any tensor of one dimension: a fraction of a second for each node that reads it."""
 
+_MEMORY = 2**28
+_PER_BYTE = 16
+
+_LONGEST_STEP = 2**31 - 1
+
 _MOST_AXES = 2**15
 """No tensor has so many dimensions."""
 
 _AXES = frozenset({"axis", "axes", "batch_axis", "time_axis", "perm"})
 _COUNTS = frozenset({"batch_dims", "num_outputs", "num_scan_inputs"})
+_NUMBERS = _AXES | _COUNTS
 
 
 def infer(proto: onnx.ModelProto, *, strict: bool = False, check_type: bool = False) -> onnx.ModelProto:
@@ -49,9 +61,9 @@ def infer(proto: onnx.ModelProto, *, strict: bool = False, check_type: bool = Fa
         onnx.shape_inference.InferenceError, RuntimeError, ValueError, MemoryError: inference failed.
     """
     sound = _without_screened(proto)
-    with doing("onnx", "inferring shapes"):
+    with doing("onnx", "inferring shapes"), at_most(_MEMORY + _PER_BYTE * sound.ByteSize()):
         found = infer_shapes(sound, check_type=check_type, strict_mode=strict, data_prop=False)
-        if not _bounded(found.graph):
+        if not _bounded(found.graph) or _strides(found):
             return found
         return infer_shapes(sound, check_type=check_type, strict_mode=strict, data_prop=True)
 
@@ -64,12 +76,12 @@ def screened(node: onnx.NodeProto) -> str:
         if declared != len(node.output):
             return f"says that it has {declared} outputs, and has {len(node.output)}"
     for attribute in node.attribute:
-        numbers = (attribute.i, *attribute.ints) if standard and attribute.name in _AXES | _COUNTS else ()
+        numbers = (attribute.i, *attribute.ints) if standard and attribute.name in _NUMBERS else ()
         low = 0 if attribute.name in _COUNTS else -_MOST_AXES
         wrong = next((n for n in numbers if not low <= n <= _MOST_AXES), None)
         if wrong is not None:
             return f"has the attribute {attribute.name} = {wrong}, which no tensor can have"
-        for graph in [attribute.g, *attribute.graphs]:
+        for graph in _graphs(attribute):
             for node_inside in graph.node:
                 inner = screened(node_inside)
                 if inner:
@@ -107,11 +119,18 @@ def _bounded(graph: onnx.GraphProto) -> bool:
     """Whether no vector whose values inference would follow is too long. Only Concat makes vectors longer than their operands."""
     if any(_length(value.type) > _WIDEST for value in [*graph.input, *graph.value_info]):
         return False
-    return _vectors_bounded(graph, {})
+    return _vectors_bounded(graph, ChainMap())
 
 
-def _vectors_bounded(graph: onnx.GraphProto, outer: dict[str, int]) -> bool:
-    lengths = {**outer, **{t.name: t.dims[0] for t in graph.initializer if len(t.dims) == 1}}
+def _graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    """The subgraphs of an attribute; most have none, and reading ``g`` would make one."""
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
+
+
+def _vectors_bounded(graph: onnx.GraphProto, outer: ChainMap[str, int]) -> bool:
+    lengths = outer.new_child({t.name: t.dims[0] for t in graph.initializer if len(t.dims) == 1})
     for node in graph.node:
         given = [lengths.get(name, 1) for name in node.input]
         if node.op_type == "Constant" and len(node.attribute) == 1:
@@ -122,9 +141,34 @@ def _vectors_bounded(graph: onnx.GraphProto, outer: dict[str, int]) -> bool:
             return False
         lengths.update(dict.fromkeys(node.output, min(length, LONGEST)))
         for attribute in node.attribute:
-            if not all(_vectors_bounded(inner, lengths) for inner in [attribute.g, *attribute.graphs]):
+            if not all(_vectors_bounded(inner, lengths) for inner in _graphs(attribute)):
                 return False
     return True
+
+
+def _strides(proto: onnx.ModelProto) -> bool:
+    """Whether a constant that some Slice may take for its steps is too long for one."""
+    nodes = [*_deep(proto.graph.node), *(n for function in proto.functions for n in _deep(function.node))]
+    steps = {node.input[4] for node in nodes if node.op_type == "Slice" and len(node.input) > 4}
+    if not steps:
+        return False
+    graphs = [proto.graph, *(graph for node in nodes for attribute in node.attribute for graph in _graphs(attribute))]
+    tensors = [tensor for graph in graphs for tensor in graph.initializer if tensor.name in steps]
+    makers = (node for node in nodes if node.op_type == "Constant" and node.output and node.output[0] in steps)
+    made = [attribute for node in makers for attribute in node.attribute]
+    numbers = [n for attribute in made for n in (attribute.i, *attribute.ints)]
+    for tensor in [*tensors, *(attribute.t for attribute in made if attribute.HasField("t"))]:
+        if math.prod(tensor.dims) <= LONGEST and tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+            numbers.extend(onnx.numpy_helper.to_array(tensor).ravel().tolist())
+    return any(abs(n) > _LONGEST_STEP for n in numbers)
+
+
+def _deep(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in _graphs(attribute):
+                yield from _deep(graph.node)
 
 
 def _length(kind: onnx.TypeProto) -> int:
