@@ -34,7 +34,8 @@ HEAD = (
 
 def line(path: Path, ratio: float, multiple: int, dynamic: int) -> tuple[str, bool]:
     """One file; and whether all is well."""
-    model = Model.load(path)
+    original = load(path)
+    model = Model.load(original)
     context = Context(model)
     shapes, nodes, grouped = context.input_shapes(), len(model.graph.nodes), model.copy()
     start = time.process_time()
@@ -51,7 +52,7 @@ def line(path: Path, ratio: float, multiple: int, dynamic: int) -> tuple[str, bo
     uncertified = Counter(_kind(r.why) for r in outcome.refusals if r.code == "not-certified")
     pruned = model.proto()
     del model, context, outcome.reference
-    verdict = compare(load(path), pruned, dynamic=dynamic)
+    verdict = compare(original, pruned, dynamic=dynamic)
     reasons = "; ".join(f"{n} {why}" for why, n in frozen.most_common())
     failed = "".join(f" | NOT CERTIFIED {n} {why}" for why, n in uncertified.most_common())
     wrong = "" if verdict.deviation <= KEPT else " | OTHER OUTPUTS"
