@@ -23,7 +23,7 @@ from graphopt.ops import attrs
 from graphopt.ops.channels import Labels, Mixer
 from graphopt.passes.prune.compensate import Bias
 from graphopt.passes.prune.reference import Weights, removed_columns, zeroed
-from graphopt.passes.prune.values import ChannelValues, Values
+from graphopt.passes.prune.values import NOTHING, ChannelValues, Values
 
 
 @dataclass(slots=True)
@@ -52,11 +52,11 @@ def dead_units(graph: ChannelGraph) -> Dead:
             continue
         node = graph.nodes[mixer.node]
         columns = set(columns_of(graph.flow, node, mixer).tolist())
-        data = values.of(node, mixer.data) if mixer.data is not None else {}
+        data: Values = values.of(node, mixer.data) if mixer.data is not None else NOTHING
         unread = {c for c, v in values.of(node, mixer.weight).items() if v == 0}
         numbers = {c: v for c, v in data.items() if v != 0 and c in columns - unread}
         why = _why_not(graph, node, mixer) if numbers else ""
-        absorbs = numbers and not why
+        absorbs = bool(numbers) and not why
         found.held.update(dict.fromkeys(numbers if why else (), why))
         quiet = unread | {c for c, v in data.items() if v == 0 or absorbs}
         seen |= columns

@@ -140,8 +140,8 @@ def _channels(graph: ChannelGraph, name: str, count: int, where: str) -> list[La
     found: list[Labels] = []
     for layout in layouts:
         axes = sorted(range(layout.rank), key=lambda a: (a != preferred, a))
-        vectors = (_vectors(layout, axis, count) for axis in axes)
-        found.extend(graph.flow.table.find_same(v) for v in next((v for v in vectors if v), []))
+        fitting = next((v for v in (_vectors(layout, axis, count) for axis in axes) if v), None)
+        found.extend(graph.flow.table.find_same(v) for v in fitting or ())
     if found:
         return found
     sizes = [layout.size(a) for layout in layouts for a in range(layout.rank) if layout.fields_on(a)]

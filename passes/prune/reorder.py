@@ -154,11 +154,12 @@ def _constant(
             moved = _columns(graph, made, sigma, mixer)
         else:
             fields = layout.fields_on(axis)
-            if not fields or len(fields) > 1 or len(fields[0].at) > 1 or fields[0].labels.size != made.shape[axis]:
+            single = fields[0] if len(fields) == 1 else None
+            if single is None or len(single.at) > 1 or single.labels.size != made.shape[axis]:
                 if any(_moves(graph, f.labels, sigma) for f in fields):
                     return None
                 continue
-            labels = graph.flow.table.find_same(fields[0].labels)
+            labels = graph.flow.table.find_same(single.labels)
             sources = _sources(labels, sigma[labels])
             moved = None if sources is None else _taken(made, sources, axis)
         if moved is None:

@@ -15,7 +15,15 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info, np_dtype_to_tensor_dtype
+from onnx.helper import (
+    make_attribute,
+    make_graph,
+    make_model,
+    make_node,
+    make_opsetid,
+    make_tensor_value_info,
+    np_dtype_to_tensor_dtype,
+)
 
 from graphopt.analysis import Analyses, Shapes
 from graphopt.analysis.channels import ChannelGraph, rows_of
@@ -28,7 +36,8 @@ from graphopt.runtime import Session
 Values = Mapping[int, float]
 """By channel (representative of its class) the number that all its elements are."""
 
-_NOTHING: Values = {}
+NOTHING: Values = {}
+"""Of tensors of which nothing is known."""
 
 _COMPUTED = frozenset(
     ("Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip", "Cos", "Cosh",
@@ -58,20 +67,20 @@ class ChannelValues:
         self._found: dict[str, Values] = {}
         self._mixers = {m.node: m for m in graph.flow.mixers}
         for node in graph.model.graph.nodes:
-            values = self._step(node) if node.outputs and node.outputs[0].name else _NOTHING
+            values = self._step(node) if node.outputs and node.outputs[0].name else NOTHING
             for index, output in enumerate(node.outputs):
                 # A mask of Dropout or the indices of MaxPool are other numbers.
-                mine = values if index == 0 or node.op == "Split" else _NOTHING
+                mine = values if index == 0 or node.op == "Split" else NOTHING
                 self._found[output.name] = {c: v for c, v in mine.items() if c in self._classes(output)} if mine else mine
 
     def of(self, node: gs.Node, index: int) -> Values:
         """The known channels of what a node reads as input ``index``."""
         tensor = node.inputs[index]
         if self._graph.model.value(tensor) is None:
-            return self._found.get(tensor.name, _NOTHING)
+            return self._found.get(tensor.name, NOTHING)
         value, layout = self._graph.model.value(tensor), self._graph.flow.operand(node, index)
         if value is None or layout is None or value.dtype.kind not in "fiu" or not value.size:
-            return _NOTHING
+            return NOTHING
         return self._constant(value, layout)
 
     def _constant(self, value: NDArray[Any], layout: Layout) -> Values:
@@ -98,10 +107,10 @@ class ChannelValues:
     def _step(self, node: gs.Node) -> Values:
         mixer = self._mixers.get(node_key(node))
         if mixer is not None:
-            return self._mixed(node, mixer) if mixer.linear else _NOTHING
+            return self._mixed(node, mixer) if mixer.linear else NOTHING
         row = lookup(node, self._facts)
         if row is None or row.channels is None or node.domain not in (None, "", "ai.onnx"):
-            return _NOTHING
+            return NOTHING
         if node.op in _KEPT:
             return self.of(node, 0)
         if node.op in _ONLY_ZERO:
@@ -112,7 +121,7 @@ class ChannelValues:
             return self._joined(node)
         if node.op == "Pad":
             return self._padded(node)
-        return self._computed(node) if node.op in _COMPUTED else _NOTHING
+        return self._computed(node) if node.op in _COMPUTED else NOTHING
 
     def _joined(self, node: gs.Node) -> Values:
         parts = [(self.of(node, k), self._operand_classes(node, k)) for k in range(len(node.inputs))]
@@ -131,7 +140,7 @@ class ChannelValues:
         named = len(node.inputs) > 2 and bool(node.inputs[2].name)
         fill = self._graph.model.value(node.inputs[2]) if named else np.asarray(attrs.float_(node, "value", 0.0))
         if fill is None or fill.size != 1:
-            return _NOTHING
+            return NOTHING
         return {c: v for c, v in self.of(node, 0).items() if v == float(fill.reshape(-1)[0])}
 
     def _normalised(self, node: gs.Node) -> Values:
@@ -150,8 +159,8 @@ class ChannelValues:
         """Rows of zeros, and rows that read nothing but zeros."""
         weight = self._graph.weight(mixer)
         if weight is None or weight.ndim < 2:
-            return _NOTHING
-        data = {} if mixer.data is None else self.of(node, mixer.data)
+            return NOTHING
+        data: Values = NOTHING if mixer.data is None else self.of(node, mixer.data)
         silent = np.array(weight != 0)
         if mixer.groups == 1:
             columns = self._graph.flow.operand(node, mixer.weight)
@@ -161,18 +170,18 @@ class ChannelValues:
         rows = rows_of(self._graph.flow, node, mixer)
         alive = np.moveaxis(silent, mixer.rows, 0).reshape(weight.shape[mixer.rows], -1).any(1)
         if rows.size != alive.size or (mixer.blockwise and not mixer.rows_in_data_order):
-            return _NOTHING
+            return NOTHING
         if mixer.blockwise and weight.shape[mixer.columns] == 1:
             alive &= np.asarray([data.get(c) != 0 for c in rows.tolist()])
         bias = self._bias(node, mixer)
         quiet = set(rows[~alive].tolist()) - set(rows[alive].tolist())
-        return {c: bias.get(c, 0.0) for c in quiet} if bias is not None else _NOTHING
+        return {c: bias.get(c, 0.0) for c in quiet} if bias is not None else NOTHING
 
     def _bias(self, node: gs.Node, mixer: Mixer) -> Values | None:
         """The bias of each channel, 0 where there is none; None if it is computed."""
         index = mixer.bias
         if index is None or index >= len(node.inputs) or not node.inputs[index].name:
-            return _NOTHING
+            return NOTHING
         value = self._graph.model.value(node.inputs[index])
         if value is None:
             return None
@@ -186,7 +195,7 @@ class ChannelValues:
         for index, tensor in enumerate(node.inputs):
             value = self._graph.model.value(tensor) if tensor.name else None
             scalar = float(value.reshape(-1)[0]) if value is not None and value.size == 1 and value.dtype.kind in "fiu" else None
-            operands.append((_NOTHING if scalar is not None or not tensor.name else self.of(node, index), scalar))
+            operands.append((NOTHING if scalar is not None or not tensor.name else self.of(node, index), scalar))
         channels = sorted({c for values, _ in operands for c in values})
         found: dict[int, float] = {}
         if node.op == "Mul":
@@ -207,12 +216,12 @@ class ChannelValues:
             if tensor.name:
                 feed[f"x{index}"] = np.asarray(scalar if scalar is not None else [values[c] for c in known], dtype)
         kind = self._facts.dtype(node.outputs[0]) or onnx.TensorProto.FLOAT
-        named = {k: v for k, v in node.attrs.items() if k != "axis"} | ({"axis": 0} if "axis" in node.attrs else {})
+        named: dict[str, Any] = {k: v for k, v in node.attrs.items() if k != "axis"} | ({"axis": 0} if "axis" in node.attrs else {})
         try:
             inputs = [make_tensor_value_info(k, np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in feed.items()]
-            graph = make_graph(
-                [make_node(node.op, names, ["y"], **named)], "values", inputs, [make_tensor_value_info("y", kind, [len(known)])]
-            )
+            proto = make_node(node.op, names, ["y"])
+            proto.attribute.extend(make_attribute(key, value) for key, value in named.items())
+            graph = make_graph([proto], "values", inputs, [make_tensor_value_info("y", kind, [len(known)])])
             model = make_model(graph, opset_imports=[make_opsetid("", self._facts.opset)], ir_version=8)
             made = Session(model, optimize=False, label="values").run(feed)["y"]
         except (GraphoptError, ValueError, TypeError):

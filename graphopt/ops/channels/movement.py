@@ -202,8 +202,8 @@ def split(view: View) -> Sequence[Layout | None]:
         return give_up(view, "its axis or its rank are not known")
     sizes = split_sizes(view.node, view.facts, axis)
     if sizes is not None and 0 not in sizes and sum(sizes) == data.size(axis) and len(sizes) == len(view.node.outputs):
-        ends = np.cumsum([0, *sizes])
-        parts = [pick(data, axis, np.arange(ends[k], ends[k + 1])) for k in range(len(sizes))]
+        bounds = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
+        parts = [pick(data, axis, np.arange(bounds[k], bounds[k + 1])) for k in range(len(sizes))]
         if None not in parts:
             return parts
     data, labels = vector(view, data, axis, why)
