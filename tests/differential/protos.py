@@ -9,7 +9,9 @@ since a number can be encoded in more bytes than it needs.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -26,19 +28,15 @@ def normalized(message: Message) -> Message:
 
 
 def same(a: Message, b: Message) -> bool:
-    return normalized(a).SerializeToString(deterministic=True) == normalized(b).SerializeToString(deterministic=True)
+    return not differences(a, b, limit=1)
 
 
 def differences(a: Message, b: Message, limit: int = 5) -> list[str]:
     """Where two messages differ, as ``path: this != that``; empty if they are the same."""
-    if same(a, b):
+    before, after = normalized(a), normalized(b)
+    if before.SerializeToString(deterministic=True) == after.SerializeToString(deterministic=True):
         return []
-    found: list[str] = []
-    for line in _walk(normalized(a), normalized(b), ""):
-        found.append(line)
-        if len(found) == limit:
-            break
-    return found
+    return list(islice(_walk(before, after, ""), limit))
 
 
 def _clear_defaults(message: Message) -> None:
@@ -56,8 +54,8 @@ def _single(value: Any) -> bool:
 
 
 def _bits(value: Any) -> Any:
-    """-0.0 is not the default 0.0."""
-    return value.hex() if isinstance(value, float) else value
+    """-0.0 is not the default 0.0, and NaN is NaN."""
+    return struct.pack("<d", value) if isinstance(value, float) else value
 
 
 def _walk(a: Message, b: Message, path: str) -> Iterator[str]:
