@@ -11,8 +11,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.ops import attrs
-from graphopt.ops.affine.axis import PLAIN, Axis
-from graphopt.ops.affine.form import Form, Refused
+from graphopt.ops.affine.axis import MOST_PHASES, PLAIN, Axis
+from graphopt.ops.affine.form import MANY_PHASES, Form, Refused
 from graphopt.ops.affine.frames import bordered, float64
 from graphopt.ops.affine.maps import Kernel, Leaf
 from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, Weight, auto_pad, weight_of
@@ -75,6 +75,8 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
         return Refused("attributes", "an output shape instead of pads, or a stride, dilation or kernel extent of zero")
     if auto_pad(node) not in ("NOTSET", "VALID") or min(pads, default=0) < 0 or min(extra, default=0) < 0:
         return Refused("attributes", "a transposed convolution with automatic or negative padding")
+    if max(strides) > MOST_PHASES:
+        return MANY_PHASES
     given = zip(kernel, dilations, strides, pads[:n], pads[n:], extra, strict=True)
     axes = tuple(_transposed_axis(*one) for one in given)
     c_out = weight.shape[1] * groups
@@ -267,6 +269,8 @@ def resize(node: gs.Node, facts: Facts) -> Term | Refused | None:
     scales = _scales(node, facts)
     if scales is None:
         return Refused("resize-scale", "resizing by factors that are not known, or not whole")
+    if max(scales) > MOST_PHASES:
+        return MANY_PHASES
     if scales[:2] != [1, 1] or not positive(scales) or not all(_repeats(node, facts, r) for r in scales[2:]):
         return Refused("resize-scale", "resizing other than by copies of whole elements")
     axes = tuple(Axis(phase=r, support=((0, 0),) * r) if r > 1 else PLAIN for r in scales[2:])
