@@ -16,6 +16,7 @@ from onnx import AttributeProto, TensorProto
 
 from graphopt.model.domains import STANDARD
 from graphopt.model.ledger import Ledger
+from graphopt.model.protos import nodes_within
 from graphopt.model.weights import Weights
 from graphopt.model.writer import Writer
 
@@ -37,7 +38,7 @@ class Skeleton(Writer):
         _shorten_imports(proto)
         for function in proto.functions:
             _shorten_imports(function)
-        for node in (node for function in proto.functions for node in function.node):
+        for node in nodes_within(node for function in proto.functions for node in function.node):
             _shorten_domain(node)
         return proto
 
