@@ -96,6 +96,24 @@ def test_the_gaps_of_a_dilated_kernel_take_no_room() -> None:
     assert peak < LIMIT
 
 
+SHUFFLED = 16_000
+"""Channels. The matrix of a permutation of them takes two gigabytes."""
+
+
+@pytest.mark.parametrize("before", ["Gather", "Conv"])
+def test_selections_are_not_written_as_matrices(before: str) -> None:
+    net = Net()
+    order = net.const(net.rng.permutation(SHUFFLED))
+    y = net.conv(net.input(1, 1, 2, 2), SHUFFLED, 1) if before == "Conv" else net.input(1, SHUFFLED, 2, 2)
+    y = y if before == "Conv" else net.op("Gather", y, order, axis=1)
+    proto = net.model(net.op("Gather", y, order, axis=1))
+    peak, folded, _ = peak_of(proto)
+    assert ops_of(folded) == [before]
+    feed = feed_for(proto)
+    np.testing.assert_array_equal(outputs_of(folded, feed)[0], outputs_of(proto, feed)[0])
+    assert peak < LIMIT
+
+
 FAR = 2**24
 
 REACHING: dict[str, Callable[[Net], str]] = {
