@@ -85,9 +85,11 @@ class Model:
         return self.opset_of("") or 1
 
     def opset_of(self, domain: str) -> int | None:
-        """The version of an operator set, None if the model does not import it. '' and 'ai.onnx' are the same."""
+        """The version of an operator set, None if the model does not import it. '' and 'ai.onnx' are the same. Of two imports the
+        last one counts, as it does for onnxruntime.
+        """
         wanted = STANDARD if domain in STANDARD else {domain}
-        return next((o.version for o in self._ledger.shell.opset_import if o.domain in wanted), None)
+        return next((o.version for o in reversed(self._ledger.shell.opset_import) if o.domain in wanted), None)
 
     @property
     def ir_version(self) -> int:

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphopt.model import Model, node_key, node_label
-from tests.nets import Net, ops_of
+from tests.nets import Net, ops_of, outputs_of
 
 
 def residual() -> onnx.ModelProto:
@@ -213,3 +213,14 @@ def test_a_skeleton_shortens_the_default_domain_in_the_bodies_of_functions() -> 
     graph = helper.make_graph([helper.make_node("F", ["x", "ok"], ["y"], domain="own")], "net", [x, ok], [y])
     skeleton = Model.load(helper.make_model(graph, functions=[function], opset_imports=imports)).skeleton()
     onnx.checker.check_model(skeleton)
+
+
+@pytest.mark.parametrize("versions", [{"": 11, "ai.onnx": 13}, {"ai.onnx": 13, "": 11}])
+def test_of_two_versions_of_an_operator_set_the_last_one_counts(versions: dict[str, int]) -> None:
+    """Softmax is over one axis from version 13 on, over all but the first before: what onnxruntime makes of it says what holds."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 2]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "net", [x], [y])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid(*pair) for pair in versions.items()], ir_version=8)
+    one_axis = np.allclose(outputs_of(proto, {"x": np.zeros((1, 2, 2), np.float32)})[0].sum(-1), 1)
+    model = Model.load(proto)
+    assert (model.opset, model.skeleton().opset_import[0].version) == ((13, 13) if one_axis else (11, 11))
