@@ -29,6 +29,8 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     n = len(kernel)
     if groups < 1 or weight.shape[0] % groups or len(dilations) != n or len(strides) != n:
         return Refused("attributes", "group, strides or dilations do not fit the weights")
+    if bias is not None and bias.size != weight.shape[0]:
+        return Refused("attributes", "a bias that does not fit the weights")
     if not (positive(dilations) and positive(strides) and positive(kernel)):
         return Refused("attributes", "a stride, dilation or kernel extent of zero or less")
     extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
@@ -80,6 +82,8 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
     given = zip(kernel, dilations, strides, pads[:n], pads[n:], extra, strict=True)
     axes = tuple(_transposed_axis(*one) for one in given)
     c_out = weight.shape[1] * groups
+    if bias is not None and bias.size != c_out:
+        return Refused("attributes", "a bias that does not fit the weights")
     biased = bias is not None and bool(np.any(bias))
     form = Form(1, weight.shape[0], c_out, groups, axes, biased)
 
@@ -243,7 +247,10 @@ def pad(node: gs.Node, facts: Facts) -> Term | Refused | None:
         amounts, fill = constant_input(node, 1, facts), constant_input(node, 2, facts)
         if amounts is None or (has_input(node, 2) and fill is None) or has_input(node, 3):
             return NOT_CONSTANT
-        pads, value = tuple(int(v) for v in amounts.reshape(-1)), float(fill.reshape(-1)[0]) if fill is not None else 0.0
+        pads, value = (
+            tuple(int(v) for v in amounts.reshape(-1)),
+            float(fill.reshape(-1)[0]) if fill is not None and fill.size else 0.0,
+        )
     else:
         pads, value = attrs.ints(node, "pads", ()), attrs.float_(node, "value", 0.0)
     rank = len(shape)
@@ -314,7 +321,7 @@ def _scales(node: gs.Node, facts: Facts) -> list[int] | None:
         for a, v in zip(axes, listed, strict=True):
             full[a % rank] = v
         listed = full
-    if listed is None or len(listed) != rank or any(v != int(v) for v in listed):
+    if listed is None or len(listed) != rank or not all(v.is_integer() for v in listed):
         return None
     return [int(v) for v in listed]
 

@@ -126,6 +126,7 @@ REACHING: dict[str, Callable[[Net], str]] = {
         "Resize", n.conv(n.input(1, 1, 1), 1, (1,)), "", n.const(np.asarray([1.0, 1.0, FAR], np.float32)),
         coordinate_transformation_mode="asymmetric", nearest_mode="floor",
     ),
+    "one channel is expanded to many": lambda n: n.op("Expand", n.input(1, 1, 1, 1), n.const(np.asarray([1, FAR, 1, 1]))),
     "a mean of many, behind phases": lambda n: n.op(
         "AveragePool", n.op("ConvTranspose", n.input(1, 1, FAR // 2), n.const(n.random(1, 1, 2)), strides=[2]), kernel_shape=[FAR]
     ),
@@ -147,6 +148,9 @@ NOTHING: dict[str, Callable[[Net], str]] = {
     "no channels": lambda n: n.op("Add", n.op("Mul", n.input(1, 0, 4, 4), n.const(2.0)), n.const(1.0)),
     "no channels, no axes": lambda n: n.op(
         "Reshape", n.op("Mul", n.op("GlobalAveragePool", n.input(1, 0, 4, 4)), n.const(2.0)), n.const(np.asarray([1, -1]))
+    ),
+    "nothing to scatter": lambda n: n.op(
+        "ScatterND", n.bn(n.input(1, 4, 3, 3)), n.const(np.zeros((0, 4), np.int64)), n.const(np.zeros(0))
     ),
     "no images": lambda n: n.conv(n.conv(n.input(0, 2, 9, 9), 16, 1), 2, pad=1),
     "no rows": lambda n: n.conv(n.conv(n.input(1, 2, 0, 9), 16, 1), 2, pad=1),
