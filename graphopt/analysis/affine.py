@@ -173,8 +173,8 @@ class _Walk:
         return self.table
 
     def _enter(self, index: int, node: gs.Node, top: gs.Tensor, term: Term | None) -> None:
-        if not top.name:
-            return
+        if not top.name or (isinstance(term, Linear) and not all(step.form.c_in for step in term.steps)):
+            return  # of a tensor without channels there are no maps
         match term:
             case Linear():
                 self._follow(index, node.inputs[term.source], top, term)
@@ -392,7 +392,7 @@ class _Walk:
             return []
         axis = self._reader_axis(tensor, len(shape))
         channels = shape[axis]
-        return [(len(shape), axis, channels)] if isinstance(channels, int) else []
+        return [(len(shape), axis, channels)] if isinstance(channels, int) and channels else []
 
     def _reader_axis(self, tensor: gs.Tensor, rank: int) -> int:
         """Matrix products read channels from the last axis, everything else from axis 1."""

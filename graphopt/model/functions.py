@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import onnx
 from onnx import inliner
 
 from graphopt.errors import ModelError
 from graphopt.model.domains import STANDARD
+from graphopt.model.protos import nodes_within
 
 MOST_NODES = 1_000_000
 """Nodes that a model may have once its functions are expanded."""
@@ -81,15 +81,8 @@ def _measure(start: Key, calls: dict[Key, Counter[Key]], sizes: dict[Key, int], 
 
 def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[Key]:
     """What nodes refer to, functions or not, those of subgraphs too."""
-    stack: list[Any] = list(nodes)
-    while stack:
-        node = stack.pop()
+    for node in nodes_within(nodes):
         yield _key(node.domain, node.op_type, node.overload)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                stack.extend(attribute.g.node)
-            for graph in attribute.graphs:
-                stack.extend(graph.node)
 
 
 def _key(domain: str, name: str, overload: str) -> Key:

@@ -8,7 +8,7 @@ name of its first output.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Model:
         self.version = 0
         self._ledger = ledger
         self._names: set[str] | None = None
+        self._tried: dict[str, int] = {}
 
     @classmethod
     def load(cls, source: Source, *, freeze_initializers: bool = False, inline_functions: bool = False) -> Model:
@@ -84,9 +85,11 @@ class Model:
         return self.opset_of("") or 1
 
     def opset_of(self, domain: str) -> int | None:
-        """The version of an operator set, None if the model does not import it. '' and 'ai.onnx' are the same."""
+        """The version of an operator set, None if the model does not import it. '' and 'ai.onnx' are the same. Of two imports the
+        last one counts, as it does for onnxruntime.
+        """
         wanted = STANDARD if domain in STANDARD else {domain}
-        return next((o.version for o in self._ledger.shell.opset_import if o.domain in wanted), None)
+        return next((o.version for o in reversed(self._ledger.shell.opset_import) if o.domain in wanted), None)
 
     @property
     def ir_version(self) -> int:
@@ -144,10 +147,11 @@ class Model:
         """A name that no tensor or node of the model has, made from ``hint``."""
         if self._names is None:
             self._names = _all_names(self.graph, self._ledger)
-        name, count = hint or "tensor", 0
+        name, count = hint or "tensor", self._tried.get(hint, 0)
         while name in self._names:
             count += 1
             name = f"{hint}_{count}"
+        self._tried[hint] = count
         self._names.add(name)
         return name
 
@@ -248,19 +252,25 @@ class Model:
             self.edited()
         return names
 
-    def separate_names(self) -> list[gs.Node]:
-        """Give every node of the main graph a name of its own; those that got another one are returned.
+    def repeated_names(self) -> list[gs.Node]:
+        """The nodes whose name another node before them in the same graph has. Names mean nothing, but runtimes refuse these."""
+        found: list[gs.Node] = []
+        for graph in _graphs(self.graph):
+            taken: set[str] = set()
+            for node in graph.nodes:
+                if node.name in taken:
+                    found.append(node)
+                if node.name:
+                    taken.add(node.name)
+        return found
 
-        Names mean nothing, but runtimes refuse two nodes of one name. The first keeps its name, and nodes without one stay so.
+    def separate_names(self) -> list[gs.Node]:
+        """Give every node a name that no other in its graph has; those that got another one are returned. Nodes without a name stay
+        so.
         """
-        renamed: list[gs.Node] = []
-        taken: set[str] = set()
-        for node in self.graph.nodes:
-            if node.name in taken:
-                node.name = self.fresh(node.name)
-                renamed.append(node)
-            if node.name:
-                taken.add(node.name)
+        renamed = self.repeated_names()
+        for node in renamed:
+            node.name = self.fresh(node.name)
         if renamed:
             self.edited()
         return renamed
@@ -360,6 +370,14 @@ def _index(nodes: list[gs.Node], node: gs.Node) -> int:
         if other is node:
             return index
     raise ValueError(f"{node_label(node)} is not in the graph")
+
+
+def _graphs(graph: gs.Graph) -> Iterator[gs.Graph]:
+    """A graph, and the bodies of If, Loop and Scan in it."""
+    yield graph
+    for node in graph.nodes:
+        for subgraph in node.subgraphs():
+            yield from _graphs(subgraph)
 
 
 def _all_names(graph: gs.Graph, ledger: Ledger) -> set[str]:

@@ -21,7 +21,6 @@ def needed_by(node: gs.Node) -> list[gs.Tensor]:
 
 def sort_nodes(graph: gs.Graph) -> bool:
     """Stable topological order (Kahn's algorithm, earliest position first). True if anything moved."""
-    position = {id(n): i for i, n in enumerate(graph.nodes)}
     made_by = {id(t): i for i, n in enumerate(graph.nodes) for t in n.outputs if t.name}
     needs = [{made_by[id(t)] for t in needed_by(n) if id(t) in made_by} for n in graph.nodes]
     if all(all(j < i for j in need) for i, need in enumerate(needs)):
@@ -41,8 +40,8 @@ def sort_nodes(graph: gs.Graph) -> bool:
             left[j] -= 1
             if left[j] == 0:
                 heapq.heappush(ready, j)
-    nodes = list(graph.nodes)
-    graph.nodes[:] = [nodes[i] for i in order] + [n for n in nodes if position[id(n)] not in set(order)]
+    nodes, placed = list(graph.nodes), set(order)
+    graph.nodes[:] = [nodes[i] for i in order] + [n for i, n in enumerate(nodes) if i not in placed]
     return True
 
 

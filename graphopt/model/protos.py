@@ -1,4 +1,4 @@
-"""Copying parts of messages without losing what this version of ONNX does not know.
+"""Walking through messages, and copying parts of them without losing what this version of ONNX does not know.
 
 A file from a newer version may have fields that the installed onnx has no name for. Protobuf keeps them (and writes them back), so
 a message that is put together anew from its parts must take them along too.
@@ -6,15 +6,32 @@ a message that is put together anew from its parts must take them along too.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+import onnx
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from graphopt.model.wire import varint
 
 _VARINT, _I64, _LEN, _GROUP, _I32 = 0, 1, 2, 3, 5
+
+
+def graphs_of(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    """The subgraphs of an attribute; most have none, and reading ``g`` would make one."""
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
+
+
+def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """``nodes``, and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in graphs_of(attribute):
+                yield from nodes_within(graph.node)
 
 
 def copy_except(target: Any, source: Any, left_out: Collection[str]) -> None:

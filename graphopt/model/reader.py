@@ -67,7 +67,7 @@ def _read(opened: Opened, freeze: bool, inlined: bool) -> tuple[gs.Graph, Ledger
     own = opened.file if isinstance(opened.file, DataFile) else None
     reader = _Reader(Ledger(shell, Files(own, folder)), Origin(label, folder, opened.marks), proto.ir_version >= 4, freeze)
     graph = reader.graph(proto.graph, None)
-    graph.opset = next((o.version for o in proto.opset_import if o.domain in STANDARD), 1)
+    graph.opset = next((o.version for o in reversed(proto.opset_import) if o.domain in STANDARD), 1)
     graph.ir_version = proto.ir_version
     graph.import_domains = proto.opset_import
     return graph, reader.ledger

@@ -16,6 +16,7 @@ from onnx import AttributeProto, TensorProto
 
 from graphopt.model.domains import STANDARD
 from graphopt.model.ledger import Ledger
+from graphopt.model.protos import nodes_within
 from graphopt.model.weights import Weights
 from graphopt.model.writer import Writer
 
@@ -37,7 +38,7 @@ class Skeleton(Writer):
         _shorten_imports(proto)
         for function in proto.functions:
             _shorten_imports(function)
-        for node in (node for function in proto.functions for node in function.node):
+        for node in nodes_within(node for function in proto.functions for node in function.node):
             _shorten_domain(node)
         return proto
 
@@ -73,12 +74,10 @@ def _shorten_domain(node: onnx.NodeProto) -> None:
 
 
 def _shorten_imports(part: onnx.ModelProto | onnx.FunctionProto) -> None:
-    """Import the default operator set once and under its short name; of two versions of it the first one named."""
+    """Import the default operator set once and under its short name; of two versions of it the last one named."""
     if not any(entry.domain and entry.domain in STANDARD for entry in part.opset_import):
         return
-    versions: dict[str, int] = {}
-    for entry in part.opset_import:
-        versions.setdefault("" if entry.domain in STANDARD else entry.domain, entry.version)
+    versions = {"" if entry.domain in STANDARD else entry.domain: entry.version for entry in part.opset_import}
     del part.opset_import[:]
     part.opset_import.extend(onnx.helper.make_opsetid(*pair) for pair in versions.items())
 

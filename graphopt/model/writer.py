@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -114,10 +115,11 @@ class Writer:
             for subgraph in node.subgraphs(recursive=True):
                 own = self.ledger.graph(subgraph)
                 inner.update(own.initializers, own.sparse)
-        for tensor in graph.outputs:
-            if isinstance(tensor, gs.Constant) and (graph is self.graph or tensor.name not in self._elsewhere(record)):
-                read.setdefault(tensor.name, tensor)
         known = dict.fromkeys([*record.initializers, *record.sparse])
+        for tensor in graph.outputs:
+            elsewhere = graph is not self.graph and tensor.name not in known and tensor.name in self._came_with_a_graph
+            if isinstance(tensor, gs.Constant) and not elsewhere:
+                read.setdefault(tensor.name, tensor)
         for name in known:
             constant = record.kept.get(name) or read.get(name)
             if constant is not None:
@@ -135,10 +137,10 @@ class Writer:
         own = {*record.initializers, *record.sparse}
         return {t.name for n in graph.nodes for t in _read_by(n) if isinstance(t, gs.Constant) and t.name not in own}
 
-    def _elsewhere(self, record: GraphRecord) -> set[str]:
-        """The initializers that came with other graphs than this one. A subgraph may return one without owning it."""
-        others = (other for other in self.ledger.graphs.values() if other is not record)
-        return {name for other in others for name in (*other.initializers, *other.sparse)}
+    @cached_property
+    def _came_with_a_graph(self) -> set[str]:
+        """The initializers that the file had, in whichever graph. A subgraph may return one of another graph without owning it."""
+        return {name for record in self.ledger.graphs.values() for name in (*record.initializers, *record.sparse)}
 
     def _weights(self, proto: onnx.GraphProto, graph: gs.Graph, constants: dict[str, gs.Constant], record: GraphRecord) -> None:
         known = dict.fromkeys(record.initializers)

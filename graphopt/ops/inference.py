@@ -10,7 +10,7 @@ onnx's inference is C++ that trusts its input, and a file need not be trustworth
   process (found by trying extreme values of every attribute of every operator). Such a node is left out, so that its outputs are
   unknown; ``screened`` says which nodes these are.
 - **Steps.** A Slice whose step does not fit into 32 bits is followed for as long as 32 bits last, and one value is kept for each
-  turn. Then nothing is said of values either.
+  turn. Then nothing is said of values either, nor if a step is computed and might not fit.
 - **Memory.** In a process that is watched it may take ``_MEMORY``, and ``_PER_BYTE`` for each byte of the model. What it cannot
   allocate it throws; that is a failed inference here, not a failed process.
 
@@ -29,6 +29,7 @@ from onnx.shape_inference import infer_shapes
 from graphopt.guard.doing import doing
 from graphopt.guard.limits import at_most
 from graphopt.model.domains import STANDARD
+from graphopt.model.protos import graphs_of, nodes_within
 
 ELEMENT_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
 """Those that onnx knows. Inference passes on whatever number a file says."""
@@ -43,6 +44,9 @@ _MEMORY = 2**28
 _PER_BYTE = 16
 
 _LONGEST_STEP = 2**31 - 1
+
+_PASSING = frozenset({"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
+"""Operators that make no greater integers than they are given."""
 
 _MOST_AXES = 2**15
 """No tensor has so many dimensions."""
@@ -84,7 +88,7 @@ def screened(node: onnx.NodeProto) -> str:
         wrong = next((n for n in numbers if not low <= n <= _MOST_AXES), None)
         if wrong is not None:
             return f"has the attribute {attribute.name} = {wrong}, which no tensor can have"
-        for graph in _graphs(attribute):
+        for graph in graphs_of(attribute):
             for node_inside in graph.node:
                 inner = screened(node_inside)
                 if inner:
@@ -125,13 +129,6 @@ def _bounded(graph: onnx.GraphProto) -> bool:
     return _vectors_bounded(graph, ChainMap())
 
 
-def _graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
-    """The subgraphs of an attribute; most have none, and reading ``g`` would make one."""
-    if attribute.HasField("g"):
-        yield attribute.g
-    yield from attribute.graphs
-
-
 def _vectors_bounded(graph: onnx.GraphProto, outer: ChainMap[str, int]) -> bool:
     lengths = outer.new_child({t.name: t.dims[0] for t in graph.initializer if len(t.dims) == 1})
     for node in graph.node:
@@ -144,34 +141,50 @@ def _vectors_bounded(graph: onnx.GraphProto, outer: ChainMap[str, int]) -> bool:
             return False
         lengths.update(dict.fromkeys(node.output, min(length, LONGEST)))
         for attribute in node.attribute:
-            if not all(_vectors_bounded(inner, lengths) for inner in _graphs(attribute)):
+            if not all(_vectors_bounded(inner, lengths) for inner in graphs_of(attribute)):
                 return False
     return True
 
 
 def _strides(proto: onnx.ModelProto) -> bool:
-    """Whether a constant that some Slice may take for its steps is too long for one."""
-    nodes = [*_deep(proto.graph.node), *(n for function in proto.functions for n in _deep(function.node))]
-    steps = {node.input[4] for node in nodes if node.op_type == "Slice" and len(node.input) > 4}
-    if not steps:
+    """Whether some Slice may take a step that is too long: its steps come from a constant that holds one, or are computed."""
+    nodes = [*nodes_within(proto.graph.node), *(n for function in proto.functions for n in nodes_within(function.node))]
+    pending = [node.input[4] for node in nodes if node.op_type == "Slice" and len(node.input) > 4]
+    if not pending:
         return False
-    graphs = [proto.graph, *(graph for node in nodes for attribute in node.attribute for graph in _graphs(attribute))]
-    tensors = [tensor for graph in graphs for tensor in graph.initializer if tensor.name in steps]
-    makers = (node for node in nodes if node.op_type == "Constant" and node.output and node.output[0] in steps)
-    made = [attribute for node in makers for attribute in node.attribute]
-    numbers = [n for attribute in made for n in (attribute.i, *attribute.ints)]
-    for tensor in [*tensors, *(attribute.t for attribute in made if attribute.HasField("t"))]:
-        if math.prod(tensor.dims) <= LONGEST and tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
-            numbers.extend(onnx.numpy_helper.to_array(tensor).ravel().tolist())
-    return any(abs(n) > _LONGEST_STEP for n in numbers)
-
-
-def _deep(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    makers: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in _graphs(attribute):
-                yield from _deep(graph.node)
+        for name in node.output:
+            makers.setdefault(name, []).append(node)
+    graphs = [proto.graph, *(graph for node in nodes for attribute in node.attribute for graph in graphs_of(attribute))]
+    long = {tensor.name for graph in graphs for tensor in graph.initializer if _long(tensor)}
+    seen = {""}
+    while pending:
+        name = pending.pop()
+        if name in long:
+            return True
+        if name in seen:
+            continue
+        seen.add(name)
+        for node in makers.get(name, ()):
+            if node.op_type in _PASSING:
+                pending.extend(node.input)
+            elif node.op_type != "Constant" or any(map(_holds_long, node.attribute)):
+                return True
+    return False
+
+
+def _holds_long(attribute: onnx.AttributeProto) -> bool:
+    return any(abs(n) > _LONGEST_STEP for n in (attribute.i, *attribute.ints)) or (attribute.HasField("t") and _long(attribute.t))
+
+
+def _long(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor of integers has one that is no step, or is too large to look."""
+    if tensor.data_type not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+        return False
+    return math.prod(tensor.dims) > LONGEST or any(
+        abs(n) > _LONGEST_STEP for n in onnx.numpy_helper.to_array(tensor).ravel().tolist()
+    )
 
 
 def _length(kind: onnx.TypeProto) -> int:

@@ -185,8 +185,7 @@ def _loaded(model: Model | Source, freeze: bool, inline: bool) -> Model:
 
 def _named(model: Model, pipeline: Pipeline) -> tuple[Model, list[str]]:
     """The model with nodes that have names of their own, without which it could not be run and verified, and what to say of it."""
-    names = [node.name for node in model.graph.nodes if node.name]
-    if not pipeline.passes or len(set(names)) == len(names):
+    if not pipeline.passes or not model.repeated_names():
         return model, []
     separate = model.copy()
     renamed = len(separate.separate_names())

@@ -50,6 +50,8 @@ def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | Non
     """
     if not elem_type:
         return Refused("unknown-size", "its element type is not known")
+    if way == "select":  # it has no values
+        return Values(np.ones((1, 1)), None)
     form = span.map.form
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     with np.errstate(all="ignore"):

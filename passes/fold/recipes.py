@@ -133,7 +133,7 @@ def _conv(form: Form, opset: int, shape: tuple[int, ...] | None) -> Written | No
     if form.block > 1:
         steps.append(Step("DepthToSpace", size, read=size))
     if form.border:
-        steps.append(Step("Add", size, params=size // (shape[0] if shape else 1), read=size))
+        steps.append(Step("Add", size, params=size // max(shape[0] if shape else 1, 1), read=size))
     return "conv", steps
 
 

@@ -46,7 +46,7 @@ def _contradicts(tensor: gs.Tensor, facts: Facts) -> bool:
 
 
 def separate_names(editor: Editor) -> list[Rewrite]:
-    """Give every node of the main graph a name of its own."""
+    """Give every node a name of its own."""
     renamed = editor.model.separate_names()
     editor.edits += len(renamed)
     return [Rewrite(node_label(node), f"renamed '{node.name}': another node has its name") for node in renamed]

@@ -251,6 +251,26 @@ def unsorted(nodes: int) -> onnx.ModelProto:
     return proto
 
 
+def namesakes(nodes: int) -> onnx.ModelProto:
+    """Every node has the same name."""
+    proto = sigmoids(nodes)
+    for node in proto.graph.node:
+        node.name = "same"
+    return proto
+
+
+def bodies(nodes: int) -> onnx.ModelProto:
+    """Ifs whose branches return weights of their own."""
+    net, total = _start()
+    net.inputs.append(onnx.helper.make_tensor_value_info("ok", onnx.TensorProto.BOOL, []))
+    top = onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [])
+    for number in range(nodes // 2):
+        weights = [onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [], [number + half]) for half in (0.0, 0.5)]
+        yes, no = (onnx.helper.make_graph([], "branch", [], [top], [weight]) for weight in weights)
+        total = net.op("Add", total, net.op("If", "ok", then_branch=yes, else_branch=no))
+    return net.model(total)
+
+
 def dead(nodes: int) -> onnx.ModelProto:
     """Half of the nodes are needed by nobody."""
     net, x = _start()
@@ -265,6 +285,7 @@ CHAINS: dict[str, Callable[[int], onnx.ModelProto]] = {
     for build in (
         relus, sigmoids, conv_bn_relu, convs, padded_convs, skips, linear_skips, doubled, scales, shape_arithmetic, integers,
         data_dependent_sizes, identities, transposes, reshapes, one_tensor, equal_branches, initializers, constant_nodes,
-        wide_concat, wide_sum, branches, nested_residuals, matmuls, outputs, unsorted, dead,
+        wide_concat, wide_sum, branches, nested_residuals, matmuls, outputs, unsorted, namesakes,
+        bodies, dead,
     )
 }  # fmt: skip

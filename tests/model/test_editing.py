@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphopt.model import Model, node_key, node_label
-from tests.nets import Net, ops_of
+from tests.nets import Net, ops_of, outputs_of
 
 
 def residual() -> onnx.ModelProto:
@@ -183,3 +183,44 @@ def test_a_constant_of_the_wrong_kind_has_no_value(name: str) -> None:
     node.attribute.append(MISTYPED[name])
     model = Model.load(proto)
     assert model.value(model.graph.nodes[-1].outputs[0]) is None
+
+
+def test_nodes_get_a_name_that_no_other_in_their_graph_has() -> None:
+    """Runtimes refuse two nodes of one name in a body, too, but not one that has the name of a node outside."""
+    top = helper.make_tensor_value_info("b", TensorProto.FLOAT, [2])
+    inner = [helper.make_node("Relu", [a], [b], name="same") for a, b in (("x", "a"), ("a", "b"))]
+    body = helper.make_graph(inner, "body", [], [top])
+    ok, x = (helper.make_tensor_value_info(*value) for value in (("ok", TensorProto.BOOL, []), ("x", TensorProto.FLOAT, [2])))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])
+    node = helper.make_node("If", ["ok"], ["y"], name="same", then_branch=body, else_branch=body)
+    model = Model.load(helper.make_model(helper.make_graph([node], "net", [ok, x], [y])))
+    assert len(model.separate_names()) == 2
+    assert [model.graph.nodes[0].name, *(n.name for g in model.graph.nodes[0].subgraphs() for n in g.nodes)] == [
+        "same", "same", "same_1", "same", "same_2",
+    ]  # fmt: skip
+
+
+def test_a_skeleton_shortens_the_default_domain_in_the_bodies_of_functions() -> None:
+    top = onnx.ValueInfoProto(name="r")
+    body = helper.make_graph([helper.make_node("Relu", ["x"], ["r"], domain="ai.onnx")], "body", [], [top])
+    node = helper.make_node("If", ["ok"], ["y"], then_branch=body, else_branch=body, domain="ai.onnx")
+    imports = [helper.make_opsetid("ai.onnx", 17), helper.make_opsetid("own", 1)]
+    function = helper.make_function("own", "F", ["x", "ok"], ["y"], [node], imports)
+    ok, x, y = (
+        helper.make_tensor_value_info(name, kind, [])
+        for name, kind in (("ok", TensorProto.BOOL), ("x", TensorProto.FLOAT), ("y", TensorProto.FLOAT))
+    )
+    graph = helper.make_graph([helper.make_node("F", ["x", "ok"], ["y"], domain="own")], "net", [x, ok], [y])
+    skeleton = Model.load(helper.make_model(graph, functions=[function], opset_imports=imports)).skeleton()
+    onnx.checker.check_model(skeleton)
+
+
+@pytest.mark.parametrize("versions", [{"": 11, "ai.onnx": 13}, {"ai.onnx": 13, "": 11}])
+def test_of_two_versions_of_an_operator_set_the_last_one_counts(versions: dict[str, int]) -> None:
+    """Softmax is over one axis from version 13 on, over all but the first before: what onnxruntime makes of it says what holds."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 2]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "net", [x], [y])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid(*pair) for pair in versions.items()], ir_version=8)
+    one_axis = np.allclose(outputs_of(proto, {"x": np.zeros((1, 2, 2), np.float32)})[0].sum(-1), 1)
+    model = Model.load(proto)
+    assert (model.opset, model.skeleton().opset_import[0].version) == ((13, 13) if one_axis else (11, 11))

@@ -74,6 +74,16 @@ def _raw_and_typed(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(helper.make_tensor("eight", TensorProto.FLOAT8E4M3FNUZ, [1], [0.5]))
 
 
+def _returned() -> onnx.ModelProto:
+    """An If whose branches do nothing but return an initializer of their own, of the same name in both."""
+    ok = helper.make_tensor_value_info("ok", TensorProto.BOOL, [])
+    w, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("w", "y"))
+    values = [helper.make_tensor("w", TensorProto.FLOAT, [2], [v, v]) for v in (1.0, 2.0)]
+    yes, no = (helper.make_graph([], "branch", [], [w], [value]) for value in values)
+    node = helper.make_node("If", ["ok"], ["y"], then_branch=yes, else_branch=no)
+    return helper.make_model(helper.make_graph([node], "net", [ok], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
 CHANGES: dict[str, Change] = {
     "as it is": lambda m: None,
     "nodes out of order": _reversed_nodes,
@@ -86,6 +96,7 @@ CHANGES: dict[str, Change] = {
     "every storage of weights": _raw_and_typed,
     "an input as output": lambda m: m.graph.output.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])),
     "a weight as output": lambda m: m.graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4])),
+    "weights of one name in bodies that return them": lambda m: m.CopyFrom(_returned()),
     "an output without a type": lambda m: m.graph.output[0].ClearField("type"),
     "an output of a custom type": lambda m: setattr(m.graph.output[0].type, "denotation", "IMAGE"),
     "trailing omitted inputs": lambda m: m.graph.node[0].input.extend(["", ""]),

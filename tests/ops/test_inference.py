@@ -87,6 +87,30 @@ def test_values_are_not_followed_through_steps_beyond_32_bits(step: int) -> None
     assert _within_a_gibibyte("graphopt.ops.inference.infer(m)", proto) == 0
 
 
+COMPUTED: dict[str, Callable[[Net], str]] = {
+    "Mul": lambda n: n.op("Mul", *[n.const(np.array([2**20]))] * 2),
+    "Cast": lambda n: n.op("Cast", n.const(np.array([2**40])), to=onnx.TensorProto.INT64),
+    "Gather": lambda n: n.op("Gather", n.const(np.array([1, 2**40])), n.const(np.array([1]))),
+    "Shape": lambda n: n.op("Gather", n.op("Shape", n.input(1, 2**40, name="z")), n.const(np.array([1]))),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_nor_through_steps_that_are_computed(name: str) -> None:
+    net = Net(opset=18)
+    shape = net.op("Shape", net.input(1, 2, 3, 4))
+    proto = model(net, net.op("Slice", shape, *(net.const(np.array([n])) for n in (0, 2, 0)), COMPUTED[name](net)))
+    assert _within_a_gibibyte("graphopt.ops.inference.infer(m)", proto) == 0
+
+
+def test_values_are_followed_through_steps_that_are_passed_on() -> None:
+    net = Net(opset=18)
+    step = net.op("Cast", net.op("Concat", net.const(np.array([1])), axis=0), to=onnx.TensorProto.INT64)
+    shape = net.op("Slice", net.op("Shape", x := net.input(1, 2, 3, 4)), *(net.const(np.array([n])) for n in (0, 2, 0)), step)
+    inferred = infer(model(net, net.op("Reshape", x, net.op("Concat", shape, net.const(np.array([12])), axis=0))))
+    assert [d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim] == [1, 2, 12]
+
+
 def _within_a_gibibyte(call: str, proto: onnx.ModelProto) -> int:
     """Exit code of a process of 1 GiB that evaluates ``call`` on the model ``m``."""
     script = (

@@ -98,6 +98,11 @@ def laid(whole: Axis, part: Axis, shift: int) -> slice:
     return slice(first, first + (part.taps - 1) * step + 1, step)
 
 
+MOST_PHASES = 2**12
+"""What is written down for each phase is little, but written down for each."""
+
+_FARTHEST = 2**14
+
 PLAIN = Axis()
 """The axis of a map that works on each position by itself."""
 
@@ -154,7 +159,9 @@ def _support(second: Axis, first: Axis) -> tuple[tuple[int, int], ...]:
         for phase in range(second.phase):
             start, stop = second.tap_range(phase)
             ends: list[int] = []
-            for tap in range(start, stop + 1, second.grid or 1):
+            taps = range(start, stop + 1, second.grid or 1)
+            # Phases come round again: the nearest of each are among the first taps, the farthest among the last.
+            for tap in {*taps[: first.phase], *taps[-first.phase :]}:
                 q, f = places(second, first, step, tap)
                 ends += [first.stride * q + t for t in first.tap_range(f)]
             found.append((min(ends), max(ends)))
@@ -162,9 +169,14 @@ def _support(second: Axis, first: Axis) -> tuple[tuple[int, int], ...]:
 
 
 def vanishes(second: Axis, first: Axis, size: int | None) -> bool:
-    """Whether the first map's continuation is zero wherever the second one reads it; ``size`` of the first one's input."""
+    """Whether the first map's continuation is zero wherever the second one reads it; ``size`` of the first one's input. Further out
+    than its kernel reaches it is; of kernels that reach beyond ``_FARTHEST`` nothing is known.
+    """
     r, s = first.phase, first.stride
-    for j in range(-second.begin, 0):
+    nearest = max(-second.begin, r * -((first.extent - 1 - first.begin) // s))
+    if nearest < -_FARTHEST:
+        return False
+    for j in range(nearest, 0):
         if _hits(second, j, None) and s * (j // r) - first.begin + first.tap_range(j % r)[1] >= 0:
             return False
     if second.end <= 0:
@@ -177,8 +189,9 @@ def vanishes(second: Axis, first: Axis, size: int | None) -> bool:
     length = first.output(size)
     count = (length + second.room) // second.stride + 1
     last = second.stride * (count - 1) - second.begin + second.extent - 1
-    return all(
-        s * (j // r) - first.begin + first.tap_range(j % r)[0] >= size for j in range(length, last + 1) if _hits(second, j, count)
+    beyond = min(last + 1, r * -(-(size + first.begin) // s))
+    return beyond - length <= _FARTHEST and all(
+        s * (j // r) - first.begin + first.tap_range(j % r)[0] >= size for j in range(length, beyond) if _hits(second, j, count)
     )
 
 

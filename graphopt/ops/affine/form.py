@@ -31,7 +31,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.ops.affine.axis import PLAIN, Axis, factors, follow, union, unrolled, vanishes
+from graphopt.ops.affine.axis import MOST_PHASES, PLAIN, Axis, factors, follow, union, unrolled, vanishes
 
 Sizes = tuple[int | None, ...]
 """Spatial sizes of a map's input; None where not known."""
@@ -47,6 +47,9 @@ class Refused:
 
     code: str
     why: str
+
+
+MANY_PHASES = Refused("too-large", f"one element would become a block of more than {MOST_PHASES} along an axis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,8 @@ def interior(second: Form, first: Form) -> Form | Refused:
         return Refused("layout", f"{first.c_out} channels meet a map of {second.c_in}")
     axes: list[Axis] = []
     for late, early in zip(second.axes, first.axes, strict=True):
+        if late.phase * early.phase > MOST_PHASES:
+            return MANY_PHASES
         axis = follow(late, early)
         if axis is None:
             return Refused("phases", "a stride that does not fit the blocks before it")
@@ -316,6 +321,8 @@ def _add_axis(axes: list[Axis], size: int | None) -> Axis | Refused:
     times = factors(axes)
     if times is None:
         return Refused("strides", "the branches have different strides")
+    if times[0] * axes[0].phase > MOST_PHASES:
+        return MANY_PHASES
     alike = [unrolled(a, n, size) for a, n in zip(axes, times, strict=True)]
     known = [a for a in alike if a is not None]
     found = union(known, size) if len(known) == len(axes) else None

@@ -11,8 +11,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.ops import attrs
-from graphopt.ops.affine.axis import PLAIN, Axis
-from graphopt.ops.affine.form import Form, Refused
+from graphopt.ops.affine.axis import MOST_PHASES, PLAIN, Axis
+from graphopt.ops.affine.form import MANY_PHASES, Form, Refused
 from graphopt.ops.affine.frames import bordered, float64
 from graphopt.ops.affine.maps import Kernel, Leaf
 from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, Weight, auto_pad, weight_of
@@ -29,6 +29,8 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     n = len(kernel)
     if groups < 1 or weight.shape[0] % groups or len(dilations) != n or len(strides) != n:
         return Refused("attributes", "group, strides or dilations do not fit the weights")
+    if bias is not None and bias.size != weight.shape[0]:
+        return Refused("attributes", "a bias that does not fit the weights")
     if not (positive(dilations) and positive(strides) and positive(kernel)):
         return Refused("attributes", "a stride, dilation or kernel extent of zero or less")
     extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
@@ -75,9 +77,13 @@ def conv_transpose(node: gs.Node, facts: Facts) -> Term | Refused | None:
         return Refused("attributes", "an output shape instead of pads, or a stride, dilation or kernel extent of zero")
     if auto_pad(node) not in ("NOTSET", "VALID") or min(pads, default=0) < 0 or min(extra, default=0) < 0:
         return Refused("attributes", "a transposed convolution with automatic or negative padding")
+    if max(strides) > MOST_PHASES:
+        return MANY_PHASES
     given = zip(kernel, dilations, strides, pads[:n], pads[n:], extra, strict=True)
     axes = tuple(_transposed_axis(*one) for one in given)
     c_out = weight.shape[1] * groups
+    if bias is not None and bias.size != c_out:
+        return Refused("attributes", "a bias that does not fit the weights")
     biased = bias is not None and bool(np.any(bias))
     form = Form(1, weight.shape[0], c_out, groups, axes, biased)
 
@@ -241,7 +247,10 @@ def pad(node: gs.Node, facts: Facts) -> Term | Refused | None:
         amounts, fill = constant_input(node, 1, facts), constant_input(node, 2, facts)
         if amounts is None or (has_input(node, 2) and fill is None) or has_input(node, 3):
             return NOT_CONSTANT
-        pads, value = tuple(int(v) for v in amounts.reshape(-1)), float(fill.reshape(-1)[0]) if fill is not None else 0.0
+        pads, value = (
+            tuple(int(v) for v in amounts.reshape(-1)),
+            float(fill.reshape(-1)[0]) if fill is not None and fill.size else 0.0,
+        )
     else:
         pads, value = attrs.ints(node, "pads", ()), attrs.float_(node, "value", 0.0)
     rank = len(shape)
@@ -267,6 +276,8 @@ def resize(node: gs.Node, facts: Facts) -> Term | Refused | None:
     scales = _scales(node, facts)
     if scales is None:
         return Refused("resize-scale", "resizing by factors that are not known, or not whole")
+    if max(scales) > MOST_PHASES:
+        return MANY_PHASES
     if scales[:2] != [1, 1] or not positive(scales) or not all(_repeats(node, facts, r) for r in scales[2:]):
         return Refused("resize-scale", "resizing other than by copies of whole elements")
     axes = tuple(Axis(phase=r, support=((0, 0),) * r) if r > 1 else PLAIN for r in scales[2:])
@@ -310,7 +321,7 @@ def _scales(node: gs.Node, facts: Facts) -> list[int] | None:
         for a, v in zip(axes, listed, strict=True):
             full[a % rank] = v
         listed = full
-    if listed is None or len(listed) != rank or any(v != int(v) for v in listed):
+    if listed is None or len(listed) != rank or not all(v.is_integer() for v in listed):
         return None
     return [int(v) for v in listed]
 

@@ -41,6 +41,10 @@ class Kernel:
     bias: Array
 
 
+_UNREAD = Kernel(None, None)
+"""Of a selection, as a factor: its form says all, and its matrix would be large."""
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One operator's map. ``build`` makes the values over a namespace; ``sources`` name the tensors that they come from. ``label``
@@ -139,9 +143,11 @@ def composed(second: AffineMap, first: AffineMap, sizes: Sizes, approximate: boo
         return first
     if first.form.identity:
         return second
+    if form.select is not None:
+        return select(form.rank, form.axis, form.c_in, form.select)
     if form.elements > LARGEST and not form.uniform:
         return Refused("too-large", f"its kernel would have {form.elements} elements")
-    return select(form.rank, form.axis, form.c_in, form.select) if form.select is not None else Compose(form, second, first)
+    return Compose(form, second, first)
 
 
 def summed(parts: Sequence[tuple[AffineMap, float]], sizes: Sizes) -> AffineMap | Refused:
@@ -161,7 +167,8 @@ def evaluate(top: AffineMap, xp: Any = np, memo: dict[int, Kernel] | None = None
             case Leaf():
                 known = top.build(xp)
             case Compose():
-                known = _compose(top, evaluate(top.second, xp, memo), evaluate(top.first, xp, memo), xp)
+                second, first = (_UNREAD if p.form.select is not None else evaluate(p, xp, memo) for p in (top.second, top.first))
+                known = _compose(top, second, first, xp)
             case SumOf():
                 known = _sum(top, [evaluate(p, xp, memo) for p, _ in top.parts], xp)
             case Unbiased():
@@ -209,14 +216,15 @@ def rewindowed(weight: Array, form: Form, wanted: Form, xp: Any) -> Array:
 
 def unbiased(whole: AffineMap, unit: float) -> AffineMap | None:
     """``whole`` without its bias, if that is nothing but the rounding of the numbers that it comes from: at most ``ULPS`` units in
-    the last place (``unit``) of the sum of the terms' magnitudes. Training code that pads with the bias writes x - b, padding, + b.
+    the last place (``unit``) of the sum of the terms' magnitudes, in every channel by itself: beside one whose terms are large and
+    cancel another may have a bias that is meant. Training code that pads with the bias writes x - b, padding, + b.
     """
     form = whole.form
     if form.border or not form.biased:
         return None
-    rest = np.abs(np.asarray(_bias(whole, np, {}, {}))).max(initial=0.0)
-    terms = np.abs(np.asarray(_bias(magnitudes(whole, {}), np, {}, {}))).max(initial=0.0)
-    return Unbiased(replace(form, biased=False, uneven=False), whole) if rest <= ULPS * unit * terms else None
+    rest = np.abs(np.asarray(_bias(whole, np, {}, {})))
+    terms = np.abs(np.asarray(_bias(magnitudes(whole, {}), np, {}, {})))
+    return Unbiased(replace(form, biased=False, uneven=False), whole) if (rest <= ULPS * unit * terms).all() else None
 
 
 def magnitudes(top: AffineMap, memo: dict[int, AffineMap]) -> AffineMap:

@@ -282,11 +282,15 @@ def _band(
 ) -> tuple[int, int, int, NDArray[Any]] | None:
     """Axis, first position and number of the positions that are written, and the values [rank axes, 1 where they are equal]."""
     depth = index.shape[-1] if index.ndim else 0
+    if not index.size or not updates.size:
+        return None
     if depth == 1:  # whole slices of the first axis
         places: NDArray[Any] = index.reshape(-1)
         size = open_shape[0]
-        rows = np.asarray(updates).reshape(places.size, *updates.shape[index.ndim - 1 :]) if places.size else None
-        if not isinstance(size, int) or rows is None or rows.ndim != len(open_shape):
+        if not isinstance(size, int) or updates.shape[: index.ndim - 1] != index.shape[:-1]:
+            return None
+        rows = np.asarray(updates).reshape(places.size, *updates.shape[index.ndim - 1 :])
+        if rows.ndim != len(open_shape):
             return None
         places = np.where(places < 0, places + size, places)
         order = np.argsort(places, kind="stable")

@@ -27,6 +27,9 @@ from graphopt.ops.facts import Dim, Shape
 
 _REPEATED = -1
 
+_MOST_CHANNELS = 2**20
+"""Beyond this the channels are not listed one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Factor:
@@ -303,6 +306,8 @@ def _index(channels: int, moved: Sequence[Factor], axis: int, inner: Sequence[Fa
     if len(order) + len(copies) != len(moved) or any(not isinstance(f.size, int) for f in moved):
         return None
     sizes = [int(f.size or 1) for f in order]
+    if math.prod(int(f.size or 1) for f in (*order, *copies)) > _MOST_CHANNELS:
+        return None
     if math.prod(sizes[: len(own)]) != channels or len(set(order)) != len(order):
         return None
     places = np.arange(math.prod(sizes)).reshape(sizes)

@@ -197,6 +197,19 @@ def test_what_is_not_exact_or_not_cheaper_is_refused_with_its_reason(name: str) 
     assert code in {r.code for r in outcome.refusals}
 
 
+def test_a_bias_is_not_rounding_because_larger_ones_beside_it_cancel() -> None:
+    """In channel 0 a million is added and taken away again, in channel 1 a half is added: by the first the second looks small."""
+    net = Net()
+    y = net.conv(x(net, c=2, size="s"), 2, 1, group=2, bias=False)
+    y = net.op("Add", net.op("Add", y, net.const([[[1e6]], [[0.0]]])), net.const([[[-1e6]], [[0.5]]]))
+    proto = net.model(net.conv(y, 2, pad=1, group=2))
+    folded, outcome = fold(proto)
+    feed = feed_for(proto)
+    np.testing.assert_allclose(outputs_of(folded, feed)[0][:, 1], outputs_of(proto, feed)[0][:, 1], rtol=0, atol=1e-5)
+    assert ops_of(folded) == ["Conv", "Conv"]
+    assert "bias-under-padding" in {r.code for r in outcome.refusals}
+
+
 def test_grouped_convtranspose_takes_a_batch_norm_in() -> None:
     """ONNX's reference implementation does not know groups here, so this one is held against onnxruntime in float32."""
     net = Net()

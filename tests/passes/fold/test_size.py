@@ -1,7 +1,8 @@
-"""What fold costs: maps that are not worth it are not made, whatever the size of the image that they see."""
+"""What fold costs: maps that are not worth it are not made, whatever the size of the image that they see; and odd sizes."""
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Callable
 
@@ -9,6 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
+from graphopt.analysis import Analyses
+from graphopt.analysis.affine import Affine
+from graphopt.model import Model
 from graphopt.pipeline import Outcome
 from tests.nets import Net, feed_for, ops_of, outputs_of
 from tests.passes.fold.test_fold import error, fold
@@ -90,3 +94,73 @@ def test_the_gaps_of_a_dilated_kernel_take_no_room() -> None:
     feed = feed_for(proto)
     np.testing.assert_allclose(outputs_of(folded, feed)[0], outputs_of(proto, feed)[0], rtol=0, atol=1e-4)
     assert peak < LIMIT
+
+
+SHUFFLED = 16_000
+"""Channels. The matrix of a permutation of them takes two gigabytes."""
+
+
+@pytest.mark.parametrize("before", ["Gather", "Conv"])
+def test_selections_are_not_written_as_matrices(before: str) -> None:
+    net = Net()
+    order = net.const(net.rng.permutation(SHUFFLED))
+    y = net.conv(net.input(1, 1, 2, 2), SHUFFLED, 1) if before == "Conv" else net.input(1, SHUFFLED, 2, 2)
+    y = y if before == "Conv" else net.op("Gather", y, order, axis=1)
+    proto = net.model(net.op("Gather", y, order, axis=1))
+    peak, folded, _ = peak_of(proto)
+    assert ops_of(folded) == [before]
+    feed = feed_for(proto)
+    np.testing.assert_array_equal(outputs_of(folded, feed)[0], outputs_of(proto, feed)[0])
+    assert peak < LIMIT
+
+
+FAR = 2**24
+
+REACHING: dict[str, Callable[[Net], str]] = {
+    "taps far apart": lambda n: n.conv(n.conv(n.input(1, 1, 9), 1, (1,), bias=False), 1, (3,), pad=FAR, dilations=[FAR]),
+    "a wide border": lambda n: n.op("Pad", n.conv(n.input(1, 1, 9), 1, (3,)), n.const(np.asarray([0, 0, FAR, 0, 0, FAR]))),
+    "one element becomes many": lambda n: n.op(
+        "ConvTranspose", n.conv(n.input(1, 1, 1), 1, (1,)), n.const(n.random(1, 1, 3)), strides=[FAR]
+    ),
+    "one element is copied often": lambda n: n.op(
+        "Resize", n.conv(n.input(1, 1, 1), 1, (1,)), "", n.const(np.asarray([1.0, 1.0, FAR], np.float32)),
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+    ),
+    "one channel is expanded to many": lambda n: n.op("Expand", n.input(1, 1, 1, 1), n.const(np.asarray([1, FAR, 1, 1]))),
+    "a mean of many, behind phases": lambda n: n.op(
+        "AveragePool", n.op("ConvTranspose", n.input(1, 1, FAR // 2), n.const(n.random(1, 1, 2)), strides=[2]), kernel_shape=[FAR]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REACHING)
+def test_distances_and_factors_cost_nothing(name: str) -> None:
+    """A step for each of them would take ten seconds and more."""
+    net = Net()
+    proto = net.model(REACHING[name](net))
+    model = Model.load(proto)
+    start = time.process_time()
+    Affine().compute(Analyses(model))
+    assert time.process_time() - start < 1.0
+
+
+NOTHING: dict[str, Callable[[Net], str]] = {
+    "no channels": lambda n: n.op("Add", n.op("Mul", n.input(1, 0, 4, 4), n.const(2.0)), n.const(1.0)),
+    "no channels, no axes": lambda n: n.op(
+        "Reshape", n.op("Mul", n.op("GlobalAveragePool", n.input(1, 0, 4, 4)), n.const(2.0)), n.const(np.asarray([1, -1]))
+    ),
+    "nothing to scatter": lambda n: n.op(
+        "ScatterND", n.bn(n.input(1, 4, 3, 3)), n.const(np.zeros((0, 4), np.int64)), n.const(np.zeros(0))
+    ),
+    "no images": lambda n: n.conv(n.conv(n.input(0, 2, 9, 9), 16, 1), 2, pad=1),
+    "no rows": lambda n: n.conv(n.conv(n.input(1, 2, 0, 9), 16, 1), 2, pad=1),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_what_is_empty_stays_so(name: str) -> None:
+    net = Net()
+    proto = net.model(NOTHING[name](net))
+    folded, _ = fold(proto)
+    assert [o.type.tensor_type.shape for o in folded.graph.output] == [o.type.tensor_type.shape for o in proto.graph.output]
+    assert len(folded.graph.node) <= len(proto.graph.node)
