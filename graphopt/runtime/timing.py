@@ -59,6 +59,11 @@ def compare_time(
     """
     first = a if isinstance(a, Session) else Session(a, threads=threads)
     second = b if isinstance(b, Session) else Session(b, threads=threads)
+    return summary(*paired_times(first, second, feed, repeats=repeats, seconds=seconds))
+
+
+def paired_times(first: Session, second: Session, feed: Feed, *, repeats: int, seconds: float) -> tuple[list[float], list[float]]:
+    """The times of each in seconds, pair by pair; arguments as for ``compare_time``."""
     start = time.perf_counter()
     for _ in range(_WARM_UP):
         first.run(feed)
@@ -79,7 +84,7 @@ def compare_time(
         else:
             times_b.append(_measure(second, feed, inner_b))
             times_a.append(_measure(first, feed, inner_a))
-    return summary(times_a, times_b)
+    return times_a, times_b
 
 
 def measure_time(model: Runnable | Session, feed: Feed, *, repeats: int, seconds: float, threads: int = 1) -> float:
