@@ -12,10 +12,11 @@ Two nodes with the same neighbourhood have the same anchor; who counts findings 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from graphopt.model import Model, node_key
 from graphopt.model.domains import STANDARD
@@ -51,7 +52,8 @@ def _value(value: Any) -> str:
     if isinstance(value, gs.Tensor):
         return "tensor"
     if isinstance(value, np.ndarray):
-        return f"array {value.shape} {value.dtype}"
+        array = cast("NDArray[Any]", value)
+        return f"array {array.shape} {array.dtype}"
     return repr(value)
 
 
