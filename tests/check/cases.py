@@ -1,4 +1,4 @@
-"""For each rule a model that it finds something in, and a near twin that it does not: one function, called with True and with False.
+"""For each rule a model that it finds something in, and a near twin that it does not: one function, called with True and False.
 
 A function gives a ModelProto, or a ``Given`` where more is needed: bytes or further files, a reference, a target, a limit.
 """
@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from graphopt.model.source import DEEPEST
+from tests.model.test_limits import deep
 from tests.nets import Net
 
 FLOAT = TensorProto.FLOAT
@@ -88,7 +90,7 @@ def value(name: str, *shape: int | str, kind: int = FLOAT) -> onnx.ValueInfoProt
     return helper.make_tensor_value_info(name, kind, list(shape))
 
 
-# -- the file ------------------------------------------------------------------------------------------------------------------------
+# -- the file ---------------------------------------------------------------------------------------------------------------------
 
 
 @case("GO001")
@@ -152,24 +154,7 @@ def two_gibibytes(bad: bool) -> Given:
 
 @case("GO016")
 def nested(bad: bool) -> onnx.ModelProto:
-    body = helper.make_graph([helper.make_node("Identity", ["x"], ["y0"])], "b", [], [value("y0", 1)])
-    for depth in range(1, 40 if bad else 4):
-        name = f"y{depth}"
-        node = helper.make_node("If", ["c"], [name], then_branch=body, else_branch=_renamed(body))
-        body = helper.make_graph([node], "b", [], [value(name, 1)])
-        body.node[0].attribute.pop()  # one branch will do: twice at every level is 2**40 graphs
-        body.node[0].attribute.append(helper.make_attribute("else_branch", _leaf()))
-    nodes = list(body.node)
-    return raw(nodes, [value("x", 1), value("c", kind=TensorProto.BOOL)], [body.output[0]])
-
-
-def _leaf() -> onnx.GraphProto:
-    return helper.make_graph([helper.make_node("Identity", ["x"], ["leaf"])], "b", [], [value("leaf", 1)])
-
-
-def _renamed(body: onnx.GraphProto) -> onnx.GraphProto:
-    del body
-    return _leaf()
+    return deep(DEEPEST + 1 if bad else 5)
 
 
 @case("GO017")
@@ -194,7 +179,7 @@ def sparse(bad: bool) -> onnx.ModelProto:
     return proto
 
 
-# -- structure -----------------------------------------------------------------------------------------------------------------------
+# -- structure --------------------------------------------------------------------------------------------------------------------
 
 
 @case("GO021")
@@ -232,7 +217,7 @@ def wrong_output(bad: bool) -> onnx.ModelProto:
     return proto
 
 
-# -- interface -----------------------------------------------------------------------------------------------------------------------
+# -- interface --------------------------------------------------------------------------------------------------------------------
 
 
 def interface(change: Callable[[onnx.ModelProto], object]) -> Make:
@@ -267,20 +252,14 @@ case("GO027")(interface(to_half))
 case("GO028")(interface(fix_batch))
 
 
-# -- the runtime ---------------------------------------------------------------------------------------------------------------------
+# -- the runtime ------------------------------------------------------------------------------------------------------------------
 
 
 @case("GO030")
 def wrong_reshape(bad: bool) -> onnx.ModelProto:
-    net = Net()
-    x = net.input(2, 6)
-    shape = net.op("Cast", net.op("ReduceSum", net.op("Abs", x), keepdims=0), to=TensorProto.INT64)
-    del shape
-    sizes = net.const(np.array([5 if bad else 3, 4], np.int64))
-    net.inputs[0].type.tensor_type.shape.dim[0].dim_param = "N" if bad else ""
-    if not bad:
-        net.inputs[0].type.tensor_type.shape.dim[0].dim_value = 2
-    return raw([helper.make_node("Reshape", [x, sizes], ["y"])], net.inputs, [value("y", "a", "b")], net.initializers)
+    sizes = numpy_helper.from_array(np.array([5, 4] if bad else [3, 4], np.int64), "sizes")
+    rows: int | str = "N" if bad else 2
+    return raw([helper.make_node("Reshape", ["x", "sizes"], ["y"])], [value("x", rows, 6)], [value("y", "a", "b")], [sizes])
 
 
 @case("GO031")
@@ -297,6 +276,16 @@ def draws(bad: bool) -> onnx.ModelProto:
     x = net.input(1, 16)
     noise = net.op("RandomNormalLike", x) if bad else net.op("Neg", x)
     return net.model(net.op("Add", x, noise))
+
+
+@case("GO040")
+def crashing(bad: bool) -> onnx.ModelProto:
+    """A dimension that onnxruntime takes for an index without a look at it."""
+    net = Net(opset=18)
+    gathered = net.op("GatherND", net.input(1, 4), net.const(np.zeros((1, 2), np.int64)), batch_dims=-(2**31) if bad else 0)
+    return raw(
+        net.nodes, net.inputs, [onnx.ValueInfoProto(name=gathered) if bad else value(gathered, 1)], net.initializers, opset=18
+    )
 
 
 @case("GO042")
@@ -324,7 +313,7 @@ def endless(bad: bool) -> Given:
     return Given(raw([loop], [value("x", 1)], [value("y", 1)], weights), seconds=3.0 if bad else None)
 
 
-# -- valid and still wrong -----------------------------------------------------------------------------------------------------------
+# -- valid and still wrong --------------------------------------------------------------------------------------------------------
 
 
 @case("GO050")
@@ -422,7 +411,7 @@ def one_name(bad: bool) -> onnx.ModelProto:
     return proto
 
 
-# -- residue -------------------------------------------------------------------------------------------------------------------------
+# -- residue ----------------------------------------------------------------------------------------------------------------------
 
 
 @case("GO101")
@@ -534,7 +523,7 @@ def known_condition(bad: bool) -> onnx.ModelProto:
     return raw([node], inputs, [value("y", 4)], weights)
 
 
-# -- integers ------------------------------------------------------------------------------------------------------------------------
+# -- integers ---------------------------------------------------------------------------------------------------------------------
 
 
 class Integers(Net):
@@ -635,7 +624,7 @@ def signed_activations(bad: bool) -> onnx.ModelProto:
     return net.model(net.quantized(net.qconv(x, 16)))
 
 
-# -- channels ------------------------------------------------------------------------------------------------------------------------
+# -- channels ---------------------------------------------------------------------------------------------------------------------
 
 
 def two_convs(width: int) -> onnx.ModelProto:
@@ -677,7 +666,7 @@ def zero_filters(bad: bool) -> onnx.ModelProto:
     return proto
 
 
-# -- budgets: the limit of the trigger is just below, of the twin just at what the model has -------------------------------------------
+# -- budgets: the limit of the trigger is just below what the model has, that of the twin just at it -------------------------------
 
 
 def budget(name: str, count: int) -> Make:
@@ -704,7 +693,7 @@ def twice_as_slow(bad: bool) -> Given:
     return Given(deep(6 if bad else 2), against=deep(3), limits={"max-latency-ratio": 1.2})
 
 
-# -- drift ---------------------------------------------------------------------------------------------------------------------------
+# -- drift ------------------------------------------------------------------------------------------------------------------------
 
 
 def drifting(name: str, least: float, build: Callable[[Net], str]) -> Make:

@@ -19,8 +19,6 @@ from graphopt.target import Target
 from tests.check.cases import CASES, Given, given
 
 DOCS = Path(__file__).parents[2] / "docs" / "rules"
-CRASHES = {"GO040"}
-"""Told of a worker that died; tests/check/test_run.py has a library that crashes."""
 
 
 def checked(one: Given, folder: Path, codes: list[str]) -> Checked:
@@ -54,7 +52,7 @@ def test_the_rule_finds_nothing_in_the_twin(code: str, index: int, tmp_path: Pat
 
 
 def test_every_rule_has_a_model_and_a_twin() -> None:
-    assert set(CASES) | CRASHES == {code for code, entry in CODES.items() if entry.status is not Status.REMOVED}
+    assert set(CASES) == {code for code, entry in CODES.items() if entry.status is not Status.REMOVED}
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -66,7 +64,7 @@ def test_the_page_is_what_the_docstring_gives(code: str) -> None:
 def test_every_section_says_something(code: str) -> None:
     doc = registry.doc(registry.load(code))
     assert doc.summary.endswith(".")
-    assert all(len(doc.sections[name]) > 20 for name in SECTIONS)
+    assert all(len(doc.sections[name]) > 10 for name in SECTIONS)
 
 
 def test_there_is_no_other_page() -> None:
