@@ -125,7 +125,9 @@ class DryRuns:
         except GraphoptError as error:
             return IntegerPlan(frozenset(), error.diagnostic.why)
         if not outcome.changed:
-            return IntegerPlan(frozenset(), outcome.refusals[0].why if outcome.refusals else None)
+            # "Nothing would be faster in integers" is an answer; any other refusal of the whole model is none.
+            refused = [r.why for r in outcome.refusals[:1] if r.code != "nothing-to-gain"]
+            return IntegerPlan(frozenset(), refused[0] if refused else None)
         planned = Quantizers(work, self.target.int8).integer
         return IntegerPlan(frozenset(keys[n.name] for n in work.graph.nodes if node_key(n) in planned and n.name in keys))
 

@@ -105,10 +105,15 @@ class Quantizers:
 
     def _reads_integers(self, node: gs.Node) -> bool:
         moves = self.scheme is not None and node.op in self.scheme.same_scale
-        data = [t for t in node.inputs[: 1 if moves else None] if t.name]
+        # A bias in float is no obstacle: onnxruntime quantizes it by itself when it loads the model.
+        bias = node.inputs[2:3] if node.op in ("Conv", "Gemm") and self._is_constant(node.inputs[2:3]) else []
+        data = [t for t in node.inputs[: 1 if moves else None] if t.name and all(t is not b for b in bias)]
         makers = [self.dequantized(t) for t in data]
         plain = [t for t, m in zip(data, makers, strict=True) if m is None and not self._may_be_plain(t)]
         return any(m is not None and not self.is_weight(m) for m in makers) and not plain
+
+    def _is_constant(self, tensors: list[gs.Tensor]) -> bool:
+        return all(self.model.value(t) is not None for t in tensors)
 
     def _may_be_plain(self, tensor: gs.Tensor) -> bool:
         value = self.model.value(tensor)

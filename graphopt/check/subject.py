@@ -31,6 +31,9 @@ from graphopt.verify import Drift, check_interface, compare
 
 Limits = dict[str, float]
 NO_LIMIT = "no limit was set ({})"
+NO_CLAIM = "the target "
+"""How a reason begins where a target's file says nothing of what a rule asks."""
+
 NO_REFERENCE = "no reference was given (--against)"
 
 
@@ -194,7 +197,7 @@ class Subject:
     def integer_plan(self) -> frozenset[str]:
         """Ids of the nodes that quant would run in integers."""
         if self.asked.target.int8 is None:
-            raise NotAsked(f"target {self.asked.target.name} states no integer kernels")
+            raise NotAsked(f"the target {self.asked.target.name} states no integer kernels")
         plan = self.dry.integer
         if plan.failure is not None:
             raise NotAsked(f"quant: {plan.failure}")

@@ -30,7 +30,7 @@ def widths(subject: Subject) -> Iterator[Width]:
     dtype = "int8" if subject.quantizers.present else "float32"
     multiple = target.channel_step(dtype)
     if multiple <= 1:
-        raise NotAsked(f"target {target.name} states no channel step for {dtype}")
+        raise NotAsked(f"the target {target.name} states no channel step for {dtype}")
     for group in subject.analyses.get(Channels(subject.input_shapes)).prunable:
         step = group.step(multiple)
         if group.size and group.macs:

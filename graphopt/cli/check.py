@@ -48,6 +48,7 @@ def _words(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
 @click.option("--fix", type=click.Path(path_type=Path), metavar="FOLDER", help="Write mended models into FOLDER, verified.")
 @format_option(*FORMATS)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the report to a file; it is overwritten.")
+@click.option("--also", multiple=True, metavar="FORMAT=FILE", help="One more report, in another format; it is overwritten.")
 @click.option("--samples", type=click.IntRange(min=1), default=32, show_default=True, help="How many samples drift is measured on.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one operator.")
 @click.option("--seconds", type=click.FloatRange(min=0), default=20.0, show_default=True, help="How long latency is measured.")
@@ -71,6 +72,7 @@ def command(
     fix: Path | None,
     form: str,
     output: Path | None,
+    also: tuple[str, ...],
     samples: int,
     threads: int,
     seconds: float,
@@ -85,6 +87,7 @@ def command(
 
     What to check can stand in `pyproject.toml` or `graphopt.toml`. `graphopt explain` lists the rules.
     """  # noqa: D301 - click wants the backspace itself
+    reports = [(form, output), *map(_also, also)]
     options = Options(target, select, ignore, error, warning, against, data, preprocess, dict(map(parse_limit, limit)))
     if baseline is not None and write_baseline is not None:
         raise UsageError("GO955", "--write-baseline", "goes with --baseline in no sense", "give one of them")
@@ -103,10 +106,19 @@ def command(
             return _write_baseline(write_baseline, check(request, monitor.log, use_baseline=False))
         results = check(request, monitor.log)
         written = fix_models(results, fix, request, monitor) if fix is not None else []
-    _report(results, form, output)
+    for kind, place in reports:
+        _report(results, kind, place)
     for line in written:
         click.echo(line, err=True)
     return 1 if any(checked.failed for checked in results) else 0
+
+
+def _also(text: str) -> tuple[str, Path]:
+    """``sarif=report.sarif``."""
+    kind, equals, place = text.partition("=")
+    if kind not in FORMATS or not equals or not place:
+        raise UsageError("GO955", "--also", f"{text!r} is not FORMAT=FILE", f"formats are {', '.join(FORMATS)}")
+    return kind, Path(place)
 
 
 def _config(path: Path | None) -> Config:

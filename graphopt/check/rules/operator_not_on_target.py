@@ -24,7 +24,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Compare with the target's list."""
     target = subject.asked.target
     if target.operators is None:
-        raise NotAsked(f"target {target.name} does not list its operators")
+        raise NotAsked(f"the target {target.name} does not list its operators")
     for node in all_nodes(subject.model):
         name = node.op if node.domain in STANDARD or not node.domain else f"{node.domain}:{node.op}"
         if name not in target.operators:

@@ -30,7 +30,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not quantizers.present:
         return
     if scheme is None:
-        raise NotAsked(f"target {subject.asked.target.name} states no integer scheme")
+        raise NotAsked(f"the target {subject.asked.target.name} states no integer scheme")
     faults: dict[str, list[gs.Node]] = {}
     for node in quantizers.nodes("DequantizeLinear"):
         for why in _faults(node, quantizers, scheme):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from graphopt.check import Checked, Finding, Level, State
 from graphopt.check.codes import CODES, Status
-from graphopt.check.subject import NO_LIMIT, NO_REFERENCE
+from graphopt.check.subject import NO_CLAIM, NO_LIMIT, NO_REFERENCE
 
 
 def name_of(code: str) -> str:
@@ -45,8 +45,8 @@ def totals(results: Sequence[Checked]) -> str:
 
 
 def not_asked(checked: Checked) -> Mapping[str, str]:
-    """The rules that could not be asked; those that need a limit or a reference which nobody gave are no news."""
-    quiet = (NO_REFERENCE, NO_LIMIT.split("{", maxsplit=1)[0])
+    """The rules that could not be asked; a limit, a reference or a claim of the target that nobody gave is no news."""
+    quiet = (NO_REFERENCE, NO_LIMIT.split("{", maxsplit=1)[0], NO_CLAIM)
     return {code: why for code, why in checked.skipped.items() if not why.startswith(quiet)}
 
 
