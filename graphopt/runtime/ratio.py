@@ -7,6 +7,9 @@ that assumes nothing of their distribution: with n of them in order, the k-th fr
 Where a session's weights happen to lie in memory can make it a few percent faster or slower for all of its life, and no number of
 pairs within one session shows that. So the sessions are made anew ``BLOCKS`` times; the ratio of a block is the median of its
 pairs, and what is told is the wider of the two intervals, that of the pairs and that of the blocks (their extremes).
+
+With one thread, time is the processor time of that thread: onnxruntime then works in the caller's, and what other processes take
+of the machine, which can be ten times as much as the model, does not count. With more threads it is the time on the clock.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ def time_ratio(a: Runnable, b: Runnable, feed: Feed, *, seconds: float, threads:
     Raises:
         ModelError: GO030, one of them does not load or run.
     """
+    clock = time.thread_time if threads == 1 else time.perf_counter
     deadline = time.perf_counter() + seconds
     blocks: list[list[float]] = []
     for block in range(BLOCKS):
@@ -51,7 +55,7 @@ def time_ratio(a: Runnable, b: Runnable, feed: Feed, *, seconds: float, threads:
             first, second = Session(a, threads=threads), Session(b, threads=threads)
         else:
             second, first = Session(b, threads=threads), Session(a, threads=threads)
-        times_a, times_b = paired_times(first, second, feed, repeats=PAIRS, seconds=share)
+        times_a, times_b = paired_times(first, second, feed, repeats=PAIRS, seconds=share, clock=clock)
         blocks.append([x / y for x, y in zip(times_a, times_b, strict=True)])
     pairs = sorted(ratio for block in blocks for ratio in block)
     middles = [statistics.median(block) for block in blocks]
