@@ -22,8 +22,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from graphopt.analysis.manager import Analyses, Analysis
@@ -47,6 +45,7 @@ from graphopt.ops.affine import (
 from graphopt.ops.affine import views as axes
 from graphopt.ops.affine.form import interior
 from graphopt.ops.affine.maps import composed, select, summed, unbiased
+from graphopt.ops.affine.terms import FLOATS, unit_of
 from graphopt.ops.affine.views import View
 
 _AXES_ONLY = frozenset({"Transpose", "Flatten", "Squeeze", "Unsqueeze"})
@@ -235,10 +234,9 @@ class _Walk:
         sizes = self._sizes(root, whole.form)
         found = composed(step, whole, sizes, self.approximate)
         kind = self.facts.dtype(top)
-        if not step.form.padded or not whole.form.biased or not kind:
+        if not step.form.padded or not whole.form.biased or kind not in FLOATS:
             return found
-        unit = 2.0**-7 if kind == onnx.TensorProto.BFLOAT16 else float(np.finfo(onnx.helper.tensor_dtype_to_np_dtype(kind)).eps)
-        settled = unbiased(whole, unit)
+        settled = unbiased(whole, unit_of(kind))
         return found if settled is None else composed(step, settled, sizes, self.approximate)
 
     # -- other axes --------------------------------------------------------------------------------------------------------
@@ -320,6 +318,7 @@ class _Walk:
         options = [dict(self._branches(node.inputs[part.source])) for part in term.parts]
         own = frozenset({index})
         spans: list[Span] = []
+        embeds: dict[int, Leaf] = {}
         told = False
         for name in options[0]:
             if not all(name in o for o in options):
@@ -329,7 +328,7 @@ class _Walk:
             moves = {b.moves for b in branches}
             if len(nodes) > NODES or len(moves) > 1:
                 continue
-            whole = self._added(branches, term)
+            whole = self._added(branches, term, embeds)
             if not isinstance(whole, Refused):
                 ends = (max(self.table.made[b.top.name].nodes) for b in branches if b.count)
                 suspects = own.union(*(b.open for b in branches), ends)
@@ -346,15 +345,15 @@ class _Walk:
             self.table.made[top.name] = Made(frozenset({index}), tuple(unique.values()))
             self.table.spans[top.name] = tuple(sorted(spans, key=lambda s: s.count)[:LIMIT])
 
-    def _added(self, branches: Sequence[Span], term: Sum) -> AffineMap | Refused:
+    def _added(self, branches: Sequence[Span], term: Sum, embeds: dict[int, Leaf]) -> AffineMap | Refused:
         root = branches[0].root
         sizes = self._sizes(root, branches[0].map.form)
         parts: list[tuple[AffineMap, float]] = []
         widest = max(b.map.form.c_out for b in branches)
-        for branch, part in zip(branches, term.parts, strict=True):
+        for number, (branch, part) in enumerate(zip(branches, term.parts, strict=True)):
             one: AffineMap | Refused = branch.map
             if part.embed is not None:
-                one = composed(part.embed, branch.map, sizes)
+                one = composed(embeds.get(number) or embeds.setdefault(number, part.embed()), branch.map, sizes)
             elif branch.map.form.c_out == 1 < widest:  # broadcast over the channels
                 form = branch.map.form
                 one = composed(select(form.rank, form.axis, 1, [0] * widest), branch.map, sizes)

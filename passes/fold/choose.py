@@ -7,10 +7,10 @@ For a tensor t and a tensor R that dominates it within its region, f(t, R) is th
                    cost of t's own operator + f(its input, R)      t = A(x),
                    cost of the addition + sum of f(summand, r) + f(r, R)   t a sum whose summands have the common root r )
 
-A cost is the multiply-accumulates plus the elements written plus the weights read, at the shapes of a sample where the graph's are
-dynamic. No more operators and no more multiply-accumulates are written than there were; as many operators only where that is
-cheaper. The regions are visited from the outputs backwards, each tensor once. What a span costs as it is comes
-from the span that it extends, so the work for a node does not grow with the length of the spans that end there.
+Costs are those of ``price``, at the shapes of a sample where the graph's are dynamic. No more operators and no more
+multiply-accumulates are written than there were; as many operators only where that is cheaper; and no kernel whose weights are out
+of proportion to what it replaces. The regions are visited from the outputs backwards, each tensor once. What a span costs as it is
+comes from the span that it extends, so the work for a node does not grow with the length of the spans that end there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from graphopt.ops.affine import Form, Kernel, Refused
 from graphopt.ops.facts import static
 from graphopt.passes.fold.part import parts
 from graphopt.passes.fold.present import Present, present, total
+from graphopt.passes.fold.price import price
 from graphopt.passes.fold.recipes import Recipe, recipes, weigh
+from graphopt.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class _Cover:
 
 
 _NOTHING = _Cover(0.0)
+_NOWHERE = Target("nowhere")
 
 
 @dataclass(slots=True)
@@ -80,12 +83,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``max_growth``: cost of folded operators over that of the operators that they replace, at most. ``fusions``: patterns that
-    the target's runtime fuses by itself; no part of them is taken. ``approximate``: take what is not exact at the border.
+    """``max_growth``: cost of folded operators over that of the operators that they replace, at most. ``target``: what operators
+    cost, and which patterns its runtime fuses by itself; no part of them is taken. ``approximate``: take what is not exact at the
+    border.
     """
 
     max_growth: float = 1.0
-    fusions: tuple[str, ...] = ()
+    target: Target = _NOWHERE
     approximate: bool = False
 
 
@@ -108,7 +112,9 @@ class _Chooser:
         self.shapes = analyses.get(Shapes(inputs))
         self.growth = rules.max_growth
         self.made_by = {t.name: i for i, n in enumerate(self.nodes) for t in n.outputs if t.name}
-        self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), analyses.get(Fused(rules.fusions)))
+        self.price = price(rules.target, {n.op for n in self.nodes})
+        fused = analyses.get(Fused(rules.target.fusions))
+        self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), fused, self.price)
         self.sizes: dict[str, tuple[int, ...] | None] = {}
         self.best: dict[tuple[str, str], _Cover] = {}
         self.usable: dict[str, tuple[Choice, ...]] = {}
@@ -144,7 +150,7 @@ class _Chooser:
 
     def _part(self, taken: set[int]) -> None:
         """Kernels of which several selections read parts, where nothing else was done to them."""
-        found, obstacles = parts(self.model, self.table, self._root_shape, lambda i: self.present[i].cost)
+        found, obstacles = parts(self.model, self.table, self._root_shape, self.price, lambda i: self.present[i].cost)
         for obstacle in obstacles:
             self.found.refuse(obstacle)
         for group in found:
@@ -209,7 +215,9 @@ class _Chooser:
         now, shape = self._total(span), self._root_shape(span)
         if span.count == 1:
             return None  # as plain as it can be
-        ways = recipes(span, self.model.opset, shape, kernel=now.kernels > 0, transposed=now.transposed > 0, memo=self.values)
+        ways = recipes(
+            span, self.model.opset, shape, self.price, kernel=now.kernels > 0, transposed=now.transposed > 0, memo=self.values
+        )
         ways = [w for w in ways if w.operators <= span.count]
         if not ways:
             return None
@@ -222,20 +230,37 @@ class _Chooser:
             if now.kernels and min(w.operators for w in ways) < span.count:
                 self._refuse(span, refused)
             return None
-        return self._paying(span, now, min(ways, key=lambda w: (w.cost, w.operators)))
+        return self._paying(span, now, ways)
 
-    def _paying(self, span: Span, now: Present, best: Recipe) -> Choice | None:
-        dearer = best.macs > now.macs * self.growth or best.cost > now.cost * self.growth
+    def _paying(self, span: Span, now: Present, ways: list[Recipe]) -> Choice | None:
+        """The cheapest of those ways that take no more than what is there."""
+        light = [w for w in ways if w.macs <= now.macs * self.growth and not self._heavy(w, now)]
+        best = min(light or ways, key=lambda w: (w.cost, w.operators))
+        dearer = not light or best.cost > now.cost * self.growth
         if span.map.form.border:
             # What the files would grow by is never worth it: the constant has one element for each of the output.
             dearer = dearer or best.params > now.params
-        if not dearer and (best.operators < span.count or best.cost < now.cost):
+        # A bias of zeros that goes is no reason to write the same operators again.
+        less = best.cost < now.cost and best.macs + best.written < now.macs + now.written
+        if not dearer and (best.operators < span.count or less):
             return Choice(span, best, now.macs)
         if best.macs > now.macs:
             self._refuse(span, _dearer(best.macs, now.macs))
+        elif self._heavy(best, now):
+            self._refuse(span, Refused("cost", f"one operator would take {best.params:,} weights instead of {now.params:,}"))
         elif span.map.form.border:
             self._refuse(span, _BORDER)
+        elif dearer and best.operators < span.count:
+            self._refuse(
+                span, Refused("cost", f"by the target's times it would take {best.cost:,.0f} ns instead of {now.cost:,.0f}")
+            )
         return None
+
+    def _heavy(self, way: Recipe, now: Present) -> bool:
+        """Whether the weights grow out of proportion: a kernel over a whole image may take fewer multiply-accumulates than what it
+        is made of, and a thousand times its weights.
+        """
+        return way.params > self.growth * (_HEAVIER * now.params + now.written)
 
     def _total(self, span: Span) -> Present:
         """What the operators of a span are together."""
@@ -267,7 +292,7 @@ class _Chooser:
     def _dearer(self, form: Form, top: gs.Tensor, before: int) -> Refused | None:
         """That one operator for ``form`` would take more multiply-accumulates than there are ``before``, if it would."""
         after = weigh(form, self._shape(top))
-        return _dearer(after, before) if after is not None and after > before else None
+        return _dearer(after, before) if after is not None and after > before * self.growth else None
 
     def _root_shape(self, span: Span) -> tuple[int, ...] | None:
         return self._shape(span.root)
@@ -278,6 +303,9 @@ class _Chooser:
             self.sizes[tensor.name] = static(self.shapes.shape(tensor))
         return self.sizes[tensor.name]
 
+
+_HEAVIER = 4
+"""How much larger than before the weights of an operator may be, beside what was written between operators."""
 
 _BORDER = Refused("border-map", "a bias lies before zero padding, and the constant that makes up for it at the border does not pay")
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from graphopt.analysis.affine import Span
 from graphopt.model import Model
-from graphopt.ops.affine import Axis, Form, Kernel, Refused, evaluate
-from graphopt.ops.affine.border import constant
-from graphopt.ops.affine.maps import coarsen
-from graphopt.passes.fold.recipes import Recipe, transposed
+from graphopt.ops.affine import AffineMap, Axis, Form, Kernel, Refused, evaluate
+from graphopt.ops.affine.axis import laid
+from graphopt.ops.affine.border import constant, even
+from graphopt.ops.affine.maps import averaged, coarsen, rewindowed
+from graphopt.ops.affine.terms import unit_of
+from graphopt.passes.fold.recipes import Recipe, Way, transposed, whole_image
 
 Array = NDArray[Any]
 
@@ -33,8 +35,8 @@ region of interest may be left out."""
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Weight and bias (None if all zero) of a map in the type of its tensors: [C_out * block, C_in or its window, extent...]. Where
-    the constant differs along the border it is ``border`` [1, C_out, sizes...], and there is no bias.
+    """Weight and bias (None if all zero) of a map in the type of its tensors: [C_out * block, C_in or its window, taps...]. Where
+    the constant differs along the border, by more than rounding, it is ``border`` [1, C_out, sizes...], and there is no bias.
     """
 
     weight: Array
@@ -42,25 +44,41 @@ class Values:
     border: Array | None = None
 
 
-def values_of(span: Span, elem_type: int, sizes: tuple[int, ...] | None) -> Values | Refused:
-    """The values of a span's map. ``sizes``: the spatial sizes of its root, where they are known."""
+def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | None, memo: dict[int, Kernel]) -> Values | Refused:
+    """The values of a span's map, to be written in ``way``. ``sizes``: the spatial sizes of its root, where they are known;
+    ``memo`` takes the values of its parts.
+    """
     if not elem_type:
         return Refused("unknown-size", "its element type is not known")
     form = span.map.form
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     with np.errstate(all="ignore"):
-        kernel: Kernel = evaluate(span.map)
+        kernel = _behind_the_pool(span.map, memo) if way == "pool" else evaluate(span.map, np, memo)
         exact = [_whole(form, np.asarray(kernel.weight)), np.asarray(kernel.bias)]
-        if form.border:
+        level = even(span.map, sizes or (), unit_of(elem_type)) if form.border else None
+        if level is not None:
+            exact[1] = np.repeat(level, form.block)
+        elif form.border:
             exact[1] = constant(span.map, sizes or ())[None]
         weight, bias = (a.astype(dtype) for a in exact)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         if all(np.isfinite(a).all() for a in exact):
             return Refused("overflow", f"its weights do not fit into {dtype.name}")
         return Refused("non-finite-weights", "its weights hold NaN or infinity")
-    if form.border:
+    if form.border and level is None:
         return Values(weight, None, bias)
     return Values(weight, bias if bias.any() else None)
+
+
+def _behind_the_pool(top: AffineMap, memo: dict[int, Kernel]) -> Kernel:
+    """The convolution that follows the pool: of each position by itself."""
+    rest = averaged(top)
+    if rest is not None:
+        kernel = evaluate(rest, np, memo)
+        return Kernel(rewindowed(kernel.weight, rest.form, top.form, np), kernel.bias)
+    kernel = evaluate(top, np, memo)
+    weight = np.asarray(kernel.weight)
+    return Kernel(weight.sum(axis=tuple(range(2, weight.ndim)), keepdims=True), kernel.bias)
 
 
 def _whole(form: Form, weight: Array) -> Array:
@@ -69,14 +87,18 @@ def _whole(form: Form, weight: Array) -> Array:
         return weight
     wide = coarsen(weight, form.groups, 1, np)
     (a, b), (c, d) = form.row_window, form.col_window
-    full = np.zeros((form.c_out * form.block, form.c_in, *form.extent))
+    full = np.zeros((form.c_out * form.block, form.c_in, *weight.shape[2:]))
     full[a * form.block : b * form.block, c:d] = wide
     return full
 
 
-def replace(model: Model, span: Span, recipe: Recipe, values: Values, name: str) -> list[gs.Node]:
-    """The nodes that compute ``span.top`` from ``span.root``; they take over the tensor, the old ones become dead."""
-    writer = _Writer(model, span, values, name)
+def replace(
+    model: Model, span: Span, recipe: Recipe, values: Values, name: str, sizes: tuple[int, ...] | None = None
+) -> list[gs.Node]:
+    """The nodes that compute ``span.top`` from ``span.root``; they take over the tensor, the old ones become dead. ``sizes``: the
+    spatial sizes of the root, where they are known.
+    """
+    writer = _Writer(model, span, values, name, sizes)
     for index in span.moves:
         writer.move(model.graph.nodes[index])
     match recipe.way:
@@ -94,13 +116,14 @@ def replace(model: Model, span: Span, recipe: Recipe, values: Values, name: str)
 
 
 class _Writer:
-    def __init__(self, model: Model, span: Span, values: Values, name: str) -> None:
+    def __init__(self, model: Model, span: Span, values: Values, name: str, sizes: tuple[int, ...] | None) -> None:
         self.model = model
         self.span = span
         self.root: gs.Tensor = span.root
         self.form = span.map.form
         self.values = values
         self.name = name
+        self.sizes = sizes
         self.nodes: list[gs.Node] = []
 
     def _make(self, op: str, inputs: list[gs.Tensor], output: gs.Tensor, attrs: dict[str, Any] | None = None) -> gs.Tensor:
@@ -136,7 +159,7 @@ class _Writer:
             source = self._slice(source, *form.cols)
         if way == "pool":
             source = self._pool(source)
-            weight, axes = weight.sum(axis=tuple(range(2, weight.ndim)), keepdims=True), (Axis(),) * len(axes)
+            axes = (Axis(),) * len(axes)
         if way == "repeat":
             weight = weight.reshape(form.c_out, form.block, *weight.shape[1:])[:, 0]
             bias = None if bias is None else bias.reshape(form.c_out, form.block)[:, 0]
@@ -160,18 +183,17 @@ class _Writer:
     def _conv(self, source: gs.Tensor, weight: Array, bias: Array | None, axes: tuple[Axis, ...], output: gs.Tensor) -> gs.Tensor:
         groups = 1 if self.form.rows is not None else self.form.groups
         wide = [a.without_negative_pads() for a in axes]
-        pads = [(max(-a.begin, 0), max(-a.end, 0)) for a in axes]
-        full = np.pad(weight, [(0, 0), (0, 0), *pads])
-        taps: tuple[Any, ...] = (..., *(slice(None, None, a.grid or 1) for a in wide))
-        trimmed = np.ascontiguousarray(full[taps])
+        full = np.zeros((*weight.shape[:2], *(a.taps for a in wide)), weight.dtype)
+        place: tuple[Any, ...] = (..., *(laid(w, a, max(-a.begin, 0)) for w, a in zip(wide, axes, strict=True)))
+        full[place] = weight
         attrs: dict[str, Any] = {
             "dilations": [a.grid or 1 for a in wide],
             "group": groups,
-            "kernel_shape": list(trimmed.shape[2:]),
+            "kernel_shape": list(full.shape[2:]),
             "pads": [*(a.begin for a in wide), *(a.end for a in wide)],
             "strides": [a.stride for a in wide],
         }
-        inputs = [source, self._constant("weight", trimmed)]
+        inputs = [source, self._constant("weight", full)]
         if bias is not None:
             inputs.append(self._constant("bias", bias))
         return self._make("Conv", inputs, output, attrs)
@@ -185,6 +207,8 @@ class _Writer:
 
     def _pool(self, source: gs.Tensor) -> gs.Tensor:
         axes = self.form.axes
+        if whole_image(self.form, self.sizes):
+            return self._make("GlobalAveragePool", [source], self._middle("mean"))
         attrs: dict[str, Any] = {
             "kernel_shape": [a.extent for a in axes],
             "pads": [*(a.begin for a in axes), *(a.end for a in axes)],
@@ -205,7 +229,10 @@ class _Writer:
         form, n = self.form, len(self.form.axes)
         kernels = [k for k in map(transposed, form.axes) if k is not None]
         groups, rows, columns = form.groups, form.c_out // form.groups, form.c_in // form.groups
-        blocks = self.values.weight.reshape(groups, rows, *form.phases, columns, *form.extent)
+        taps = self.values.weight.reshape(groups, rows, *form.phases, columns, *form.taps)
+        blocks = np.zeros((groups, rows, *form.phases, columns, *form.extent), taps.dtype)
+        grid: tuple[Any, ...] = (..., *(slice(None, None, a.grid or 1) for a in form.axes))
+        blocks[grid] = taps
         flipped = np.flip(blocks, axis=tuple(range(3 + n, 3 + 2 * n)))
         order = [0, 2 + n, 1, *(i for k in range(n) for i in (3 + n + k, 2 + k))]
         whole = flipped.transpose(order).reshape(form.c_in, rows, *(a.phase * a.extent for a in form.axes))

@@ -13,11 +13,11 @@ from graphopt.analysis import Shapes
 from graphopt.analysis.affine import Obstacle
 from graphopt.errors import ModelError
 from graphopt.model import Model, node_label
-from graphopt.ops.affine import AffineMap, Refused, formula, leaves, sources
+from graphopt.ops.affine import AffineMap, Kernel, Refused, formula, leaves, sources
 from graphopt.ops.facts import static
 from graphopt.passes.fold.choose import Choice, Rules, choose
 from graphopt.passes.fold.emit import Values, replace, values_of
-from graphopt.passes.fold.recipes import KERNELS
+from graphopt.passes.fold.price import KERNELS
 from graphopt.passes.fold.through import through_activations
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import JSON, Context, Kind, Outcome, Pass, Refusal, Rewrite, option
@@ -55,7 +55,7 @@ class Fold(Pass):
             outcome.facts["simplified"] = len(outcome.rewrites)
         model.sort()
         work = _Folding(model, ctx, outcome)
-        rules = Rules(self.max_growth, ctx.target.fusions, approximate)
+        rules = Rules(self.max_growth, ctx.target, approximate)
         for _ in range(_ROUNDS):
             if not work.round(rules):
                 break
@@ -99,18 +99,19 @@ class _Folding:
             span = choice.span
             last = self.model.graph.nodes[positions[span.top.name]]
             sizes = static((shapes.shape(span.root) or (None, None))[2:])
-            values = values_of(span, shapes.dtype(span.top), sizes)
+            kernels: dict[int, Kernel] = {}
+            values = values_of(span, choice.recipe.way, shapes.dtype(span.top), sizes, kernels)
             if isinstance(values, Refused):
                 self.obstacles.append(Obstacle(node_label(last), values))
                 continue
-            kernels = [self.model.graph.nodes[i] for i in sorted(span.nodes) if self.model.graph.nodes[i].op in KERNELS]
-            name = next((n.name for n in kernels if n.name), last.name)
+            weighing = [self.model.graph.nodes[i] for i in sorted(span.nodes) if self.model.graph.nodes[i].op in KERNELS]
+            name = next((n.name for n in weighing if n.name), last.name)
             name = self.model.fresh(name) if name and name in named else name
             named.add(name)
             where, what = node_label(last), _describe(self.model, choice)  # before the tensor changes hands: it names the node
-            written = replace(self.model, span, choice.recipe, values, name)
+            written = replace(self.model, span, choice.recipe, values, name, sizes)
             placed.setdefault(id(last), []).extend(written)
-            self._record(choice, values, written)
+            self._record(choice, values, written, kernels)
             self.outcome.approximate |= span.map.form.approximate
             self.outcome.rewrites.append(Rewrite(where, what, max(choice.macs_before - choice.recipe.macs, 0)))
         if placed:
@@ -118,7 +119,7 @@ class _Folding:
             self.model.sweep()
         return len(placed)
 
-    def _record(self, choice: Choice, values: Values, written: list[gs.Node]) -> None:
+    def _record(self, choice: Choice, values: Values, written: list[gs.Node], known: dict[int, Kernel]) -> None:
         top = choice.span.top.name
         given = sources(choice.span.map)
         self.provenance[top] = list(dict.fromkeys(o for source in given for o in self.origins.get(source, [source])))
@@ -128,8 +129,8 @@ class _Folding:
             "operators": [n.op for n in written],
             "macs_before": choice.macs_before,
             "macs_after": choice.recipe.macs,
-            "range_before": _widest(choice.span.map),
-            "range_after": _spread(values.weight, 0),
+            "range_before": _widest(choice.span.map, known),
+            "range_after": _spread(values.weight),
         }
 
     def facts(self) -> dict[str, JSON]:
@@ -143,16 +144,17 @@ class _Folding:
         }
 
 
-def _spread(weight: NDArray[Any], axis: int) -> float:
-    largest = np.abs(np.moveaxis(np.asarray(weight, np.float64), axis, 0).reshape(weight.shape[axis], -1)).max(axis=1, initial=0.0)
+def _spread(weight: NDArray[Any]) -> float:
+    flat = np.asarray(weight).reshape(len(weight), -1)
+    largest = np.maximum(flat.max(axis=1, initial=0.0), -flat.min(axis=1, initial=0.0)).astype(np.float64)
     used = largest[largest > 0]
     return float(used.max() / used.min()) if used.size else 1.0
 
 
-def _widest(top: AffineMap) -> float:
-    """The widest range among the kernels that a map is composed of."""
-    kernels = [leaf.build(np).weight for leaf in leaves(top) if leaf.label in _WEIGHING]
-    return max((_spread(np.asarray(weight), 0) for weight in kernels), default=1.0)
+def _widest(top: AffineMap, known: dict[int, Kernel]) -> float:
+    """The widest range among the kernels that a map is composed of; ``known`` are those that were evaluated."""
+    kernels = [(known.get(id(leaf)) or leaf.build(np)).weight for leaf in leaves(top) if leaf.label in _WEIGHING]
+    return max((_spread(np.asarray(weight)) for weight in kernels), default=1.0)
 
 
 def _border_error(before: Model, after: Model, ctx: Context) -> str:

@@ -7,32 +7,32 @@ from typing import NamedTuple
 
 from graphopt.analysis import CostTable, ShapeTable
 from graphopt.model import Model
-from graphopt.ops.facts import elements
-from graphopt.passes.fold.recipes import KERNELS
+from graphopt.passes.fold.price import KERNELS, Price, step_of
 
 
 class Present(NamedTuple):
-    """Multiply-accumulates, cost in the terms of ``Recipe.cost``, parameters; how many are kernels, transposed convolutions, and
-    how many belong to a kernel of the runtime's.
+    """Multiply-accumulates, elements written, parameters, what they cost in the terms of ``Recipe.cost``; how many are kernels,
+    transposed convolutions, and how many belong to a kernel of the runtime's.
     """
 
     macs: int = 0
-    cost: int = 0
+    written: int = 0
     params: int = 0
+    cost: float = 0.0
     kernels: int = 0
     transposed: int = 0
     fused: int = 0
 
 
-def present(model: Model, shapes: ShapeTable, costs: CostTable, fused: frozenset[int]) -> list[Present]:
+def present(model: Model, shapes: ShapeTable, costs: CostTable, fused: frozenset[int], price: Price) -> list[Present]:
     """Each node by itself."""
     listed: list[Present] = []
     for index, node in enumerate(model.graph.nodes):
         cost = costs.of(node)
         macs, params = (cost.macs or 0, cost.params) if cost is not None else (0, 0)
-        written = sum(elements(shapes.shape(t)) or 0 for t in node.outputs if t.name)
+        step = step_of(node, shapes, macs, params)
         kernel, transposed = node.op in KERNELS, node.op == "ConvTranspose"
-        listed.append(Present(macs, macs + params + written, params, kernel, transposed, index in fused))
+        listed.append(Present(macs, step.written, params, price(step), kernel, transposed, index in fused))
     return listed
 
 

@@ -5,7 +5,7 @@
     matrix     Gemm, or MatMul and Add
     conv       Conv; behind it DepthToSpace where the map has phases
     repeat     Conv and Resize, where all phases are equal
-    pool       AveragePool and a 1x1 Conv, where the kernel is equal at all taps
+    pool       AveragePool, or GlobalAveragePool, and a 1x1 Conv, where the kernel is equal at all taps
     transpose  ConvTranspose, where there was one
 
 Before a convolution that reads a part of the channels only stands a Slice, and behind one whose constant differs along the border
@@ -15,18 +15,18 @@ an Add.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from graphopt.analysis.affine import Span
 from graphopt.ops.affine import PLAIN, Axis, Form, Kernel, evaluate
-
-KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""The operators that multiply with weights: a region with one of them is written as one of them."""
+from graphopt.passes.fold.price import Price, Step
 
 Way = Literal["scale", "select", "matrix", "conv", "repeat", "pool", "transpose"]
+
+Written = tuple[Way, list[Step]]
 
 _BROADCASTING = 7
 _RESIZE = 11
@@ -36,27 +36,47 @@ _CRD = 11
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way: how many operators it takes, multiply-accumulates for one run, elements written, and parameters."""
+    """One way: its operators, and what they cost together."""
 
     way: Way
-    operators: int
-    macs: int
-    written: int
-    params: int
+    steps: tuple[Step, ...]
+    cost: float
 
     @property
-    def cost(self) -> int:
-        """Multiply-accumulates, elements written and weights read."""
-        return self.macs + self.written + self.params
+    def operators(self) -> int:
+        """How many there are."""
+        return len(self.steps)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one run."""
+        return sum(s.macs for s in self.steps)
+
+    @property
+    def written(self) -> int:
+        """Elements written."""
+        return sum(s.written for s in self.steps)
+
+    @property
+    def params(self) -> int:
+        """Elements of weights."""
+        return sum(s.params for s in self.steps)
 
 
 def recipes(
-    span: Span, opset: int, shape: tuple[int, ...] | None, *, kernel: bool, transposed: bool, memo: dict[int, Kernel]
+    span: Span, opset: int, shape: tuple[int, ...] | None, price: Price, *, kernel: bool, transposed: bool, memo: dict[int, Kernel]
 ) -> list[Recipe]:
     """All ways to write a span whose root has ``shape`` (None: not known, and then no sizes are). ``kernel``: whether one of its
     operators multiplies with weights; ``transposed``: whether one is a ConvTranspose; ``memo``: values of scales and shifts
     that are known already.
     """
+    found = _ways(span, opset, shape, kernel=kernel, transposed=transposed, memo=memo)
+    return [Recipe(way, tuple(steps), sum(map(price, steps))) for way, steps in found]
+
+
+def _ways(
+    span: Span, opset: int, shape: tuple[int, ...] | None, *, kernel: bool, transposed: bool, memo: dict[int, Kernel]
+) -> list[Written]:
     form = span.map.form
     if not kernel:
         return _without_kernel(span, opset, shape, memo)
@@ -70,26 +90,29 @@ def recipes(
     return [one for one in found if one is not None]
 
 
-def _without_kernel(span: Span, opset: int, shape: tuple[int, ...] | None, memo: dict[int, Kernel]) -> list[Recipe]:
+def _without_kernel(span: Span, opset: int, shape: tuple[int, ...] | None, memo: dict[int, Kernel]) -> list[Written]:
     form = span.map.form
     if form.border or form.identity or span.moves:
         return []
     size = _outputs(form, shape)
     if form.diagonal and opset >= _BROADCASTING:
         both = form.biased and bool(np.any(np.asarray(evaluate(span.map, np, memo).weight) != 1))
-        count = 2 if both else 1
-        return [Recipe("scale", count, 0, count * size, count * form.c_out)]
+        ops = ("Mul", "Add") if both else ("Add",) if form.biased else ("Mul",)
+        return [("scale", [Step(op, size, params=form.c_out, read=size) for op in ops])]
     if form.select is not None and form.rows is None and not form.biased:
-        return [Recipe("select", 1, 0, size, 0)]
+        return [("select", [Step("Gather", size, read=_elements(shape))])]
     return []
 
 
-def _matrix(form: Form, shape: tuple[int, ...] | None, moves: int) -> Recipe:
+def _matrix(form: Form, shape: tuple[int, ...] | None, moves: int) -> Written:
     positions = 0 if shape is None else math.prod(shape) // max(form.c_in, 1)
-    count = 2 if form.biased and form.axis != 1 else 1
-    size = form.c_out * form.c_in
-    written = positions * (count * form.c_out + moves * form.c_in)
-    return Recipe("matrix", count + moves, positions * size, written, size + form.c_out * form.biased)
+    size, wide, read = form.c_out * form.c_in, positions * form.c_out, positions * form.c_in
+    apart = form.biased and form.axis != 1
+    params = size + form.c_out * (form.biased and not apart)
+    op = "Gemm" if form.axis == 1 else "MatMul"
+    steps = [Step("Reshape", read, read=read)] * moves
+    steps.append(Step(op, wide, positions * size, params, channels=form.c_out, read=read))
+    return "matrix", [*steps, *([Step("Add", wide, params=form.c_out, read=wide)] if apart else [])]
 
 
 def dense(form: Form) -> bool:
@@ -97,55 +120,68 @@ def dense(form: Form) -> bool:
     return form.rows is not None
 
 
-def _conv(form: Form, opset: int, shape: tuple[int, ...] | None) -> Recipe | None:
+def _conv(form: Form, opset: int, shape: tuple[int, ...] | None) -> Written | None:
     """Conv, and DepthToSpace for phases."""
     if form.block > 1:
         square = len(form.axes) == 2 and len(set(form.phases)) == 1 and not any(a.crop for a in form.axes)
         if not square or (form.groups > 1 and opset < _CRD):
             return None
-    return _convolution(form, shape, "conv", form.axes, form.block, form.block > 1)
-
-
-def _repeat(form: Form, opset: int, shape: tuple[int, ...] | None) -> Recipe | None:
-    if not form.repeated or form.block == 1 or any(a.crop for a in form.axes) or opset < _RESIZE or form.uneven:
+    steps = _convolution(form, shape, form.axes, form.block)
+    if steps is None:
         return None
-    return _convolution(form, shape, "repeat", form.axes, 1, True)
+    size = _outputs(form, shape)
+    if form.block > 1:
+        steps.append(Step("DepthToSpace", size, read=size))
+    if form.border:
+        steps.append(Step("Add", size, params=size // (shape[0] if shape else 1), read=size))
+    return "conv", steps
 
 
-def _pool(form: Form, shape: tuple[int, ...] | None) -> Recipe | None:
+def _repeat(form: Form, opset: int, shape: tuple[int, ...] | None) -> Written | None:
+    if not form.repeated or form.block == 1 or any(a.crop for a in form.axes) or opset < _RESIZE or form.uneven or form.border:
+        return None
+    steps = _convolution(form, shape, form.axes, 1)
+    size = _outputs(form, shape)
+    return None if steps is None else ("repeat", [*steps, Step("Resize", size, read=size // form.block)])
+
+
+def _pool(form: Form, shape: tuple[int, ...] | None) -> Written | None:
     """The pool comes first, so that the convolution sees fewer positions."""
     if not form.uniform or form.block > 1 or form.border or all(a.extent == 1 for a in form.axes):
         return None
     if any(a.begin < 0 or a.end < 0 or a.grid > 1 or max(a.begin, a.end) >= a.extent for a in form.axes):
         return None
-    found = _convolution(form, shape, "pool", (PLAIN,) * len(form.axes), 1, True)
-    if found is None:
+    steps = _convolution(form, shape, (PLAIN,) * len(form.axes), 1)
+    if steps is None:
         return None
-    return replace(found, written=found.written + _blocks(form, shape) * form.c_in)
+    op = "GlobalAveragePool" if whole_image(form, None if shape is None else shape[2:]) else "AveragePool"
+    return "pool", [*steps, Step(op, _blocks(form, shape) * form.c_in, read=_elements(shape))]
 
 
-def _convolution(
-    form: Form, shape: tuple[int, ...] | None, way: Way, axes: tuple[Axis, ...], rows: int, second: bool
-) -> Recipe | None:
-    """A convolution with ``rows`` rows for each output channel, over ``axes``, with one more operator before or behind it."""
+def whole_image(form: Form, sizes: tuple[int, ...] | None) -> bool:
+    """Whether the kernel covers just the image: runtimes and quantizers know the mean of all of it by a name of its own."""
+    return sizes == form.extent and not form.padded
+
+
+def _convolution(form: Form, shape: tuple[int, ...] | None, axes: tuple[Axis, ...], rows: int) -> list[Step] | None:
+    """Conv with ``rows`` rows for each output channel over ``axes``; a Slice before it where it reads a part of the channels."""
     columns = form.c_in if dense(form) else form.col_window[1] - form.col_window[0]
     groups = 1 if dense(form) else form.groups
     if columns == 0:
         return None
-    sliced = columns < form.c_in
-    weights = form.c_out * rows * (columns // groups) * math.prod(a.without_negative_pads().taps for a in axes)
-    blocks = _blocks(form, shape)
-    size = _outputs(form, shape)
-    written = blocks * rows * form.c_out + size * (second and way != "pool") + size * form.border
-    source = 0 if shape is None else math.prod(shape) // max(shape[1], 1) * columns
-    params = weights + form.biased * form.c_out * (1 if form.border else rows)
-    if form.border:
-        params += size // (shape[0] if shape else 1)
-    count = 1 + second + sliced + form.border
-    return Recipe(way, count, weights * blocks, written + source * sliced, params)
+    taps = math.prod(a.without_negative_pads().taps for a in axes)
+    channels, blocks = form.c_out * rows, _blocks(form, shape)
+    weights = channels * (columns // groups) * taps
+    source = _elements(shape) // form.c_in * columns
+    steps = [Step("Slice", source, read=source)] if columns < form.c_in else []
+    kind = "dense" if groups == 1 else "depthwise" if columns == groups else "grouped"
+    params = weights + (0 if form.border else form.biased * channels)
+    gathered = blocks * taps * (groups if kind == "grouped" else 1)
+    steps.append(Step("Conv", blocks * channels, weights * blocks, params, kind, channels, gathered, source))
+    return steps
 
 
-def _transpose(form: Form, shape: tuple[int, ...] | None) -> Recipe | None:
+def _transpose(form: Form, shape: tuple[int, ...] | None) -> Written | None:
     if form.uneven or form.border or form.rows is not None or form.cols is not None:
         return None
     kernels = [transposed(a) for a in form.axes]
@@ -153,9 +189,10 @@ def _transpose(form: Form, shape: tuple[int, ...] | None) -> Recipe | None:
         return None
     taps = math.prod(k.taps for k in kernels if k is not None)
     weights = form.c_out * (form.c_in // form.groups) * taps
-    positions = 0 if shape is None else math.prod(shape) // max(shape[1], 1)
-    params = weights + form.biased * form.c_out
-    return Recipe("transpose", 1, weights * positions, _outputs(form, shape), params)
+    positions = _elements(shape) // form.c_in
+    params, size = weights + form.biased * form.c_out, _outputs(form, shape)
+    step = Step("ConvTranspose", size, weights * positions, params, "", form.c_out, positions * taps, _elements(shape))
+    return "transpose", [step]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +227,10 @@ def transposed(axis: Axis) -> Transposed | None:
         wide, end = wide - end, 0
     step = axis.fine if (wide - 1) % axis.fine == 0 and low == trimmed else 1
     return Transposed((wide - 1) // step + 1, begin, max(end, 0), max(-end, 0), low, step)
+
+
+def _elements(shape: tuple[int, ...] | None) -> int:
+    return 0 if shape is None else math.prod(shape)
 
 
 def _blocks(form: Form, shape: tuple[int, ...] | None) -> int:

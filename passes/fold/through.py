@@ -18,7 +18,7 @@ from graphopt.model import Model, node_label
 from graphopt.ops import lookup
 from graphopt.ops.affine import Leaf, Linear, Refused
 from graphopt.ops.row import Role
-from graphopt.passes.fold.recipes import KERNELS
+from graphopt.passes.fold.price import KERNELS
 from graphopt.pipeline import Context, Rewrite
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "PRelu"})
@@ -55,7 +55,10 @@ def through_activations(model: Model, ctx: Context) -> tuple[list[Rewrite], Refu
 
 def _candidates(model: Model, facts: ShapeTable) -> Iterator[tuple[gs.Node, gs.Node, Leaf]]:
     """A scale without a shift, the activation before it, and the map of the scale; before both is a kernel of constants."""
+    active = {id(node) for node in model.graph.nodes if _activates(node, facts)}
     for node in model.graph.nodes:
+        if not any(t.inputs and id(t.inputs[0]) in active for t in node.inputs):
+            continue
         row = lookup(node, facts)
         term = row.affine(node, facts) if row is not None and row.affine is not None else None
         if not isinstance(term, Linear) or len(term.steps) != 1:
@@ -64,7 +67,7 @@ def _candidates(model: Model, facts: ShapeTable) -> Iterator[tuple[gs.Node, gs.N
         if not leaf.form.diagonal or leaf.form.identity or leaf.form.biased:
             continue
         activation = model.producer(node.inputs[term.source])
-        if activation is None or not _activates(activation, facts) or not activation.inputs[0].inputs:
+        if activation is None or id(activation) not in active or not activation.inputs[0].inputs:
             continue
         kernel = activation.inputs[0].inputs[0]
         inner = lookup(kernel, facts)

@@ -37,6 +37,7 @@ def loads(path: Path) -> str:
 
 def disagreement(before: Path, after: Path) -> str:
     """How two models differ, "" if they do not."""
+    before = _distinctly_named(before)
     for how, path in (("the result", after), ("the input model, though accepted,", before)):
         why = loads(path)
         if why:
@@ -55,6 +56,19 @@ def disagreement(before: Path, after: Path) -> str:
             continue
         return _outputs(first, second, feeds, expected)
     return f"the input model, though accepted, does not run: {failure}"
+
+
+def _distinctly_named(path: Path) -> Path:
+    """The model, or a copy beside it in which no two nodes have one name: onnxruntime refuses that, and graphopt mends it."""
+    model = onnx.load(path, load_external_data=False)
+    names = [node.name for node in model.graph.node]
+    if len(set(names)) == len(names):
+        return path
+    for node in model.graph.node:
+        node.name = ""
+    copy = path.with_name(f"distinct-{path.name}")
+    copy.write_bytes(model.SerializeToString())
+    return copy
 
 
 def _outputs(first: Any, second: Any, feeds: list[Feed], expected: list[list[Any]]) -> str:

@@ -36,6 +36,8 @@ BATCH = 2_000_000
 """Elements of a tensor up to which impulses are run together."""
 TOLERANCE = 1e-9
 DEPTH = 3
+LARGEST = 10_000_000
+"""Elements of a Jacobian, at most."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,16 @@ class Missed:
         return f"{' '.join(self.kinds)} could be {self.fewest}"
 
 
+@dataclass(frozen=True)
+class Fewest:
+    """How few operators a region could be, and the multiply-accumulates of them (of one sample, in as many groups as can be)."""
+
+    operators: int
+    macs: int
+
+
 def missed(proto: onnx.ModelProto, feed: Mapping[str, Array], dynamic: bool) -> list[Missed]:
-    """Every closed region that could have been fewer operators than it is; the smallest of those that lie in one another."""
+    """Closed regions that could have been fewer operators at no greater cost; the smallest of those that lie in one another."""
     values = {**oracle.constants_of(proto), **{k: oracle.wide(v) for k, v in feed.items()}}
     constants = set(values) - set(feed)
     nodes = list(proto.graph.node)
@@ -59,13 +69,37 @@ def missed(proto: onnx.ModelProto, feed: Mapping[str, Array], dynamic: bool) -> 
     counted: list[set[int]] = []
     for root, top, inside in regions(proto, constants):
         region = [nodes[i] for i in inside]
-        if not any(m <= set(inside) for m in counted):
+        if not any(m <= set(inside) for m in counted) and all(fits(n, values) for n in region):
             given = {k: v for k, v in values.items() if k in constants}
             fewest = fewest_operators(region, root, top, values, given, oracle.opset_of(proto), dynamic)
-            if fewest is not None and fewest < len(region):
-                found.append(Missed(tuple(n.op_type for n in region), fewest))
+            if fewest is None or fewest.operators >= len(region):
+                continue
+            if fewest.macs + values[top].size <= sum(work(n, values) for n in region):
+                found.append(Missed(tuple(n.op_type for n in region), fewest.operators))
                 counted.append(set(inside))
     return found
+
+
+def fits(node: NodeProto, values: Mapping[str, Array]) -> bool:
+    """Whether a kernel is no larger than what it runs over: otherwise some of it is never seen, and chance decides."""
+    attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    kernel = attrs.get("kernel_shape", ())
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, attrs.get("dilations", [1] * len(kernel)), strict=True)]
+    return all(e <= h for e, h in zip(extent, values[node.input[0]].shape[2:], strict=False))
+
+
+def work(node: NodeProto, values: Mapping[str, Array]) -> float:
+    """Multiply-accumulates and elements written."""
+    made = sum(values[o].size for o in node.output if o in values)
+    match node.op_type:
+        case "Conv":
+            return made + made * values[node.input[1]][0].size
+        case "ConvTranspose":
+            return made + values[node.input[0]].size * values[node.input[1]][0].size
+        case "Gemm" | "MatMul":
+            return made + made * values[node.input[0]].shape[-1]
+        case _:
+            return made
 
 
 def regions(proto: onnx.ModelProto, constants: set[str]) -> Iterator[tuple[str, str, list[int]]]:
@@ -99,18 +133,21 @@ def regions(proto: onnx.ModelProto, constants: set[str]) -> Iterator[tuple[str, 
 def fewest_operators(
     region: Sequence[NodeProto], root: str, top: str, values: Mapping[str, Array], constants: Mapping[str, Array], opset: int,
     dynamic: bool,
-) -> int | None:  # fmt: skip
+) -> Fewest | None:  # fmt: skip
     """How few operators make ``top`` from ``root``; None if nothing better is known than what is there."""
     shape, wanted = values[root].shape, values[top].shape
     if any(n.op_type in ("MatMul", "Gemm") for n in region):  # a product, a bias where there is no Gemm, and a reshape
-        return (1 if 2 in (len(shape), len(wanted)) else 2) + (len(shape) != len(wanted))
+        operators = (1 if 2 in (len(shape), len(wanted)) else 2) + (len(shape) != len(wanted))
+        return Fewest(operators, values[top].size * shape[-1])
     if len(shape) < 3 or len(shape) != len(wanted):
         return None
     up, down = _rate(region, root, top, constants, len(shape) - 2)
-    answers: list[int] = []
+    answers: list[Fewest] = []
     for number, sizes in enumerate(_sizes(shape[2:], down, dynamic)):
         try:
             answer = _Probe(region, root, top, (shape[1], *sizes), constants, opset).fewest(up, down)
+        except _TooLargeError:
+            return None
         except (ValueError, IndexError):
             if number == 0:
                 raise
@@ -118,7 +155,7 @@ def fewest_operators(
         if answer is None:
             return None
         answers.append(answer)
-    return max(answers)
+    return Fewest(max(a.operators for a in answers), answers[0].macs * shape[0])
 
 
 def _sizes(declared: Sequence[int], down: Sequence[int], dynamic: bool) -> list[tuple[int, ...]]:
@@ -154,6 +191,30 @@ def _rate(region: Sequence[NodeProto], root: str, top: str, constants: Mapping[s
     return [r.numerator for r in rates], [r.denominator for r in rates]
 
 
+@dataclass(frozen=True)
+class _Reach:
+    """First and last offset x - S y of a kernel, and its weights: pairs of channels times taps."""
+
+    low: Array
+    high: Array
+    weights: int
+
+
+def _pairs(joined: NDArray[np.bool_]) -> int:
+    """Pairs of channels that a convolution works on: what it does not read it reads as zeros, but for whole groups."""
+    c_in, c_out = joined.shape
+    for groups in range(math.gcd(c_in, c_out), 0, -1):
+        if c_in % groups == c_out % groups == 0:
+            blocks = joined.reshape(groups, c_in // groups, groups, c_out // groups).any(axis=(1, 3))
+            if not (blocks & ~np.eye(groups, dtype=bool)).any():
+                return c_in * c_out // groups
+    return c_in * c_out
+
+
+class _TooLargeError(ValueError):
+    """A Jacobian that is not worth its memory."""
+
+
 class _Probe:
     """A region at one size of its input: its value at zero, ``base`` [o, y...], and its Jacobian [i, x..., o, y...]."""
 
@@ -169,6 +230,8 @@ class _Probe:
             return values[top]
 
         self.base = run(np.zeros((1, *shape)))[0]
+        if count * self.base.size > LARGEST:
+            raise _TooLargeError
         self.jacobian = np.zeros((count, *self.base.shape))
         for first in range(0, count, step := max(BATCH // max(self.base.size, count), 1)):
             impulses = np.eye(min(step, count - first), count, first).reshape(-1, *shape)
@@ -182,10 +245,10 @@ class _Probe:
             return run(impulses)
         return np.concatenate([run(one[None]) for one in impulses])
 
-    def fewest(self, up: Sequence[int], down: Sequence[int]) -> int | None:
+    def fewest(self, up: Sequence[int], down: Sequence[int]) -> Fewest | None:
         """Operators that it takes: 1 for a convolution or a transposed one, 2 for a convolution and a DepthToSpace."""
         scale = max(1.0, float(np.abs(self.jacobian).max()), float(np.abs(self.base).max()))
-        reach: list[tuple[Array, Array]] = []
+        reach: list[_Reach] = []
         levels: list[Array] = []
         for phase in itertools.product(*map(range, up)):
             kernel = self._kernel(phase, up, down, TOLERANCE * scale)
@@ -195,22 +258,18 @@ class _Probe:
                 return None
             reach.append(kernel)
             levels.append(level[:, 0])
-        if (
-            any(n.op_type == "ConvTranspose" for n in self.region)
-            and max(down) == 1
-            and np.ptp(levels, axis=0).max() <= TOLERANCE * scale
-        ):
-            return 1
-        low, high = np.min([a for a, _ in reach], axis=0), np.max([b for _, b in reach], axis=0)
+        macs = sum(r.weights for r in reach) * math.prod(self.outputs) // len(reach)
+        alike = max(down) == 1 and np.ptp(levels, axis=0).max() <= TOLERANCE * scale
+        if alike and any(n.op_type == "ConvTranspose" for n in self.region):
+            return Fewest(1, macs)
+        low, high = np.min([r.low for r in reach], axis=0), np.max([r.high for r in reach], axis=0)
         if not self._placeable(low, high, up, down):
             return None
-        if max(up) == 1:
-            return 1
         shuffled = len(up) == 2 and len(set(up)) == 1 and not any(o % u for o, u in zip(self.outputs, up, strict=True))
-        return 2 if shuffled else None
+        return Fewest(1, macs) if max(up) == 1 else Fewest(2, macs) if shuffled else None
 
-    def _kernel(self, phase: Sequence[int], up: Sequence[int], down: Sequence[int], tolerance: float) -> tuple[Array, Array] | None:
-        """First and last offset x - S y of the kernel of one phase; None if the Jacobian depends on more than that."""
+    def _kernel(self, phase: Sequence[int], up: Sequence[int], down: Sequence[int], tolerance: float) -> _Reach | None:
+        """The kernel of one phase; None if the Jacobian depends on more than that."""
         counts = [len(range(f, o, u)) for f, o, u in zip(phase, self.outputs, up, strict=True)]
         shift = [s * (c - 1) for s, c in zip(down, counts, strict=True)]
         c_in, c_out = len(self.jacobian), len(self.base)
@@ -225,10 +284,12 @@ class _Probe:
             if np.nanmax(np.abs(known - here), initial=0.0) > tolerance:
                 return None
             known[:] = np.where(np.isnan(known), here, known)
-        taps = np.argwhere((np.nan_to_num(np.abs(kernel)) > tolerance).any(axis=(0, -1)))
+        there = np.nan_to_num(np.abs(kernel)) > tolerance
+        taps = np.argwhere(there.any(axis=(0, -1)))
         if not len(taps):
-            return np.zeros(len(shift), int), np.zeros(len(shift), int)
-        return taps.min(axis=0) - shift, taps.max(axis=0) - shift
+            return _Reach(np.zeros(len(shift), int), np.zeros(len(shift), int), 0)
+        pairs = _pairs(there.any(axis=tuple(range(1, there.ndim - 1))))
+        return _Reach(taps.min(axis=0) - shift, taps.max(axis=0) - shift, pairs * len(taps))
 
     def _placeable(self, low: Array, high: Array, up: Sequence[int], down: Sequence[int]) -> bool:
         """Whether pads of zero or more put a kernel with taps from ``low`` to ``high`` where it belongs."""

@@ -112,6 +112,8 @@ class Region:
             k = min(k, 3) if self.dims == 3 else k
             k = k if k % 2 or not same else 3
             d = self.pick(1, 1, 2, 3) if k > 1 else 1
+            if (k - 1) * d >= h and self.chance(0.85):
+                k, d = (3, 1) if h > 2 else (1, 1)
             reach = (k - 1) * d
             p, q = (reach // 2, reach - reach // 2) if same else (self.pick(0, 0, 1, 2, 3), self.pick(0, 0, 1, 2, 3))
             if same and self.chance(0.2):

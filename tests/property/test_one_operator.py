@@ -29,8 +29,13 @@ ONE: dict[str, tuple[Callable[[Net], str], list[int]]] = {
         lambda n: n.op("AveragePool", n.conv(x(n), 4, 1), kernel_shape=[3, 3], pads=[1] * 4), [],
     ),
     "an average pool that counts its pad": (
-        lambda n: n.op("AveragePool", n.conv(x(n), 4, 1, bias=False), kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1), [1],
+        lambda n: n.op(
+            "AveragePool", n.conv(x(n), 4, bias=False, pad=2), kernel_shape=[3, 3], pads=[1] * 4, strides=[3, 3],
+            count_include_pad=1,
+        ), [1],
     ),
+    "a mean after a convolution, dearer as one": (lambda n: n.op("AveragePool", n.conv(x(n), 4), kernel_shape=[3, 3]), []),
+    "depthwise then pointwise, dearer as one": (lambda n: n.conv(n.conv(x(n), 4, group=4), 8, 1), []),
     "a rectified map is not affine": (lambda n: n.conv(n.op("Relu", n.conv(x(n), 4)), 4), []),
     "convolution and shuffle": (lambda n: n.op("DepthToSpace", n.conv(x(n), 8), blocksize=2), []),
     "convolution, shuffle, scale": (lambda n: n.op("Neg", n.op("DepthToSpace", n.conv(x(n), 8), blocksize=2)), [2]),

@@ -90,6 +90,14 @@ class Axis:
         )
 
 
+def laid(whole: Axis, part: Axis, shift: int) -> slice:
+    """Where the taps of ``part``, moved by ``shift``, are among those of ``whole``, whose grid holds them."""
+    unit = whole.grid or 1
+    step = max(part.grid // unit, 1)
+    first = shift // unit
+    return slice(first, first + (part.taps - 1) * step + 1, step)
+
+
 PLAIN = Axis()
 """The axis of a map that works on each position by itself."""
 
@@ -154,10 +162,10 @@ def _support(second: Axis, first: Axis) -> tuple[tuple[int, int], ...]:
 
 
 def vanishes(second: Axis, first: Axis, size: int | None) -> bool:
-    """Whether the first map's continuation is zero wherever the second one pads; ``size`` of the first one's input, if known."""
+    """Whether the first map's continuation is zero wherever the second one reads it; ``size`` of the first one's input."""
     r, s = first.phase, first.stride
-    for f in range(max(r - second.begin, 0), r):
-        if -s - first.begin + first.tap_range(f)[1] >= 0:
+    for j in range(-second.begin, 0):
+        if _hits(second, j, None) and s * (j // r) - first.begin + first.tap_range(j % r)[1] >= 0:
             return False
     if second.end <= 0:
         return True
@@ -167,8 +175,20 @@ def vanishes(second: Axis, first: Axis, size: int | None) -> bool:
             for d in range(-first.crop, -first.crop + min(second.end, r))
         )
     length = first.output(size)
-    last = second.stride * ((length + second.room) // second.stride) - second.begin + second.extent - 1
-    return all(s * (j // r) - first.begin + first.tap_range(j % r)[0] >= size for j in range(length, min(last, length + r - 1) + 1))
+    count = (length + second.room) // second.stride + 1
+    last = second.stride * (count - 1) - second.begin + second.extent - 1
+    return all(
+        s * (j // r) - first.begin + first.tap_range(j % r)[0] >= size for j in range(length, last + 1) if _hits(second, j, count)
+    )
+
+
+def _hits(axis: Axis, place: int, count: int | None) -> bool:
+    """Whether any of ``count`` blocks (None: of any number) has a tap at ``place`` of its input."""
+    for tap in range(0, axis.extent, axis.grid or 1):
+        block, rest = divmod(place + axis.begin - tap, axis.stride)
+        if rest == 0 and block >= 0 and (count is None or block < count):
+            return True
+    return False
 
 
 def unrolled(axis: Axis, times: int, size: int | None) -> Axis | None:

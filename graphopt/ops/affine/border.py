@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.ops.affine.form import Form
-from graphopt.ops.affine.maps import AffineMap, Compose, Kernel, Leaf, Relaid, SumOf, Unbiased, evaluate
+from graphopt.ops.affine.maps import ULPS, AffineMap, Compose, Kernel, Leaf, Relaid, SumOf, Unbiased, evaluate, magnitudes
 
 Array = NDArray[Any]
 
@@ -27,12 +27,12 @@ def run(form: Form, kernel: Kernel, x: Array) -> Array:
     source, starts = _padded(form, x[c:d], blocks)
     out = np.zeros((form.c_out, form.block, *blocks))
     weight = np.asarray(kernel.weight)
-    weight = weight.reshape(groups, -1, (d - c) // groups, *form.extent)
+    weight = weight.reshape(groups, -1, (d - c) // groups, *form.taps)
     total = np.zeros(((b - a) * form.block, math.prod(blocks)))
-    for tap in itertools.product(*(range(0, axis.extent, axis.grid or 1) for axis in form.axes)):
+    for tap in itertools.product(*map(range, form.taps)):
         here: tuple[Any, ...] = (..., *tap)
         places = tuple(
-            slice(start + t, start + t + axis.stride * (n - 1) + 1, axis.stride)
+            slice(start + t * axis.grid, start + t * axis.grid + axis.stride * (n - 1) + 1, axis.stride)
             for start, t, axis, n in zip(starts, tap, form.axes, blocks, strict=True)
         )
         seen = source[(slice(None), *places)].reshape(groups, (d - c) // groups, -1)
@@ -65,6 +65,17 @@ def _interleaved(form: Form, out: Array, sizes: tuple[int, ...]) -> Array:
 def constant(top: AffineMap, sizes: tuple[int, ...]) -> Array:
     """What a map makes of zeros of ``sizes``: [C_out, sizes...]."""
     return _constant(top, sizes, {}, {})
+
+
+def even(top: AffineMap, sizes: tuple[int, ...], unit: float) -> Array | None:
+    """The constant [C_out] of a map if it is the same all over but for rounding; ``unit`` is that of the numbers that it comes
+    from. A border that was written with a bias is such a one, and one that is cut off again.
+    """
+    values = constant(top, sizes)
+    values = values.reshape(len(values), -1)
+    terms = constant(magnitudes(top, {}), sizes).reshape(len(values), -1)
+    same = np.ptp(values, axis=1) <= ULPS * unit * terms.max(axis=1)
+    return (values.max(axis=1) + values.min(axis=1)) / 2 if values.size and same.all() else None
 
 
 def _constant(top: AffineMap, sizes: tuple[int, ...], kernels: dict[int, Kernel], memo: dict[int, Array]) -> Array:

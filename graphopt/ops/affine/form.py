@@ -100,6 +100,17 @@ class Form:
         return tuple(a.extent for a in self.axes)
 
     @property
+    def taps(self) -> tuple[int, ...]:
+        """Of the kernel, on each axis: its extent without the gaps."""
+        return tuple(a.taps for a in self.axes)
+
+    @property
+    def elements(self) -> int:
+        """Of the kernel."""
+        (a, b), (c, d) = self.row_window, self.col_window
+        return (b - a) * self.block * ((d - c) // self.groups) * math.prod(self.taps)
+
+    @property
     def phases(self) -> tuple[int, ...]:
         """Of a block, on each axis."""
         return tuple(a.phase for a in self.axes)

@@ -24,7 +24,7 @@ def diagonal(rank: int, axis: int, factor: NDArray[Any], shift: NDArray[Any], na
     form = pointwise(rank, axis, factor.size, biased=bool(np.any(shift)))
 
     def build(xp: Any) -> Kernel:
-        return Kernel(float64(factor, xp).reshape(-1, 1, *form.extent), float64(shift, xp))
+        return Kernel(float64(factor, xp).reshape(-1, 1, *form.taps), float64(shift, xp))
 
     return Leaf(form, build, names, label)
 

@@ -43,11 +43,7 @@ def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
     form = Form(1, weight.shape[1] * groups, weight.shape[0], groups, axes, biased)
 
     def build(xp: Any) -> Kernel:
-        dense = float64(weight.read(), xp)
-        if any(a.grid > 1 for a in axes):
-            taps, dense = dense, xp.zeros((*weight.shape[:2], *extent), dtype=xp.float64)
-            dense[(..., *(slice(None, None, a.grid or 1) for a in axes))] = taps
-        return Kernel(dense, xp.zeros((form.c_out,), dtype=xp.float64) if bias is None else float64(bias, xp))
+        return Kernel(float64(weight.read(), xp), xp.zeros((form.c_out,), dtype=xp.float64) if bias is None else float64(bias, xp))
 
     return Linear(0, (Leaf(form, build, sources, "conv"),))
 
@@ -118,7 +114,7 @@ def _phased(form: Form, weight: Any, bias: Any, dilations: Sequence[int], pads: 
     groups = form.groups
     rows, columns = form.c_out // groups, form.c_in // groups
     grouped = weight.reshape(groups, columns, rows, *weight.shape[2:])
-    dense = xp.zeros((groups, rows, *form.phases, columns, *form.extent), dtype=xp.float64)
+    dense = xp.zeros((groups, rows, *form.phases, columns, *form.taps), dtype=xp.float64)
     for tap in np.ndindex(*weight.shape[2:]):
         at: list[tuple[int, int]] = []
         for t, d, p, a in zip(tap, dilations, pads, form.axes, strict=True):
@@ -131,7 +127,7 @@ def _phased(form: Form, weight: Any, bias: Any, dilations: Sequence[int], pads: 
     shift = xp.zeros((form.c_out, form.block), dtype=xp.float64)
     if bias is not None:
         shift = shift + bias.reshape(form.c_out, 1)
-    return Kernel(dense.reshape(form.c_out * form.block, columns, *form.extent), shift.reshape(-1))
+    return Kernel(dense.reshape(form.c_out * form.block, columns, *form.taps), shift.reshape(-1))
 
 
 def _weight_and_bias(node: gs.Node, facts: Facts) -> tuple[Weight, NDArray[Any] | None, tuple[str, ...]] | Refused | None:
@@ -195,7 +191,7 @@ def _mean(channels: int, axes: tuple[Axis, ...], label: str) -> Leaf:
     form = Form(1, channels, channels, channels, axes, uniform=True)
 
     def build(xp: Any) -> Kernel:
-        weight = xp.zeros((channels, 1, *form.extent), dtype=xp.float64) + 1.0 / math.prod(form.extent)
+        weight = xp.zeros((channels, 1, *form.taps), dtype=xp.float64) + 1.0 / math.prod(form.extent)
         return Kernel(weight, xp.zeros((channels,), dtype=xp.float64))
 
     return Leaf(form, build, label=label)
@@ -278,7 +274,7 @@ def resize(node: gs.Node, facts: Facts) -> Term | Refused | None:
     form = Form(1, channels, channels, channels, axes, repeated=True)
 
     def build(xp: Any) -> Kernel:
-        weight = xp.zeros((channels * block, 1, *form.extent), dtype=xp.float64) + 1.0
+        weight = xp.zeros((channels * block, 1, *form.taps), dtype=xp.float64) + 1.0
         return Kernel(weight, xp.zeros((channels * block,), dtype=xp.float64))
 
     return Linear(0, (Leaf(form, build, label="nearest"),))

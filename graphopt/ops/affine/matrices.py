@@ -54,6 +54,6 @@ def matmul(node: gs.Node, facts: Facts) -> Term | Refused | None:
     form = Form(rank - 1, c_in, c_out, 1, (PLAIN,) * (rank - 2))
 
     def build(xp: Any) -> Kernel:
-        return Kernel(float64(weight.read().T, xp).reshape(c_out, c_in, *form.extent), xp.zeros((c_out,), dtype=xp.float64))
+        return Kernel(float64(weight.read().T, xp).reshape(c_out, c_in, *form.taps), xp.zeros((c_out,), dtype=xp.float64))
 
     return Linear(0, (Leaf(form, build, (node.inputs[1].name,), "matmul"),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def slice_(node: gs.Node, facts: Facts) -> Term | Refused | None:
             axes = tuple(along if i == a - 2 else PLAIN for i in range(len(shape) - 2))
             unit = identity_of(len(shape), 1, channels)
             steps.append(Leaf(Form(1, channels, channels, channels, axes), unit.build, label="slice"))
-    return Linear(0, tuple(steps))
+    return Linear(0, tuple(steps)) if steps else None
 
 
 def _cuts(node: gs.Node, facts: Facts) -> list[tuple[int, int, int, int]] | None:
@@ -156,9 +157,13 @@ def concat(node: gs.Node, facts: Facts) -> Term | Refused | None:
     total = sum(known)
     parts: list[Part] = []
     for i, (start, width) in enumerate(zip(starts, known, strict=True)):
-        index = [o - start if start <= o < start + width else -1 for o in range(total)]
-        parts.append(Part(i, 1.0, select(len(lead), axis, width, index)))
+        parts.append(Part(i, 1.0, _embedding(len(lead), axis, start, width, total)))
     return Sum(tuple(parts))
+
+
+def _embedding(rank: int, axis: int, start: int, width: int, total: int) -> Callable[[], Leaf]:
+    """``width`` channels at ``start`` among ``total``."""
+    return lambda: select(rank, axis, width, [o - start if start <= o < start + width else -1 for o in range(total)])
 
 
 def _framed(node: gs.Node, facts: Facts, axis: int, moving: list[int]) -> Term | None:
@@ -278,7 +283,7 @@ def _band(
     """Axis, first position and number of the positions that are written, and the values [rank axes, 1 where they are equal]."""
     depth = index.shape[-1] if index.ndim else 0
     if depth == 1:  # whole slices of the first axis
-        places = index.reshape(-1)
+        places: NDArray[Any] = index.reshape(-1)
         size = open_shape[0]
         rows = np.asarray(updates).reshape(places.size, *updates.shape[index.ndim - 1 :]) if places.size else None
         if not isinstance(size, int) or rows is None or rows.ndim != len(open_shape):
@@ -296,7 +301,7 @@ def _band(
     short = [a for a in range(depth) if (low[a], high[a]) != (0, shape[a])]
     if len(short) != 1 or len(points) != math.prod(int(v) for v in high - low):
         return None
-    box = np.full(tuple(int(v) for v in high - low), np.nan)
+    box: NDArray[Any] = np.full(tuple(int(v) for v in high - low), np.nan)
     box[tuple((points - low).T)] = updates.reshape(-1)
     axis = short[0]
     if np.isnan(box).any():
@@ -314,9 +319,9 @@ def _side(axis: int, places: NDArray[Any], size: int, values: NDArray[Any]) -> t
 
 def _squeezed(values: NDArray[Any]) -> NDArray[Any]:
     """Axes along which nothing changes, reduced to one element."""
-    found = np.asarray(values, np.float64)
+    found: NDArray[Any] = np.asarray(values, np.float64)
     for a in range(found.ndim):
-        first = np.take(found, [0], axis=a)
+        first: NDArray[Any] = np.take(found, [0], axis=a)
         if np.array_equal(found, np.broadcast_to(first, found.shape)):
             found = first
     return found

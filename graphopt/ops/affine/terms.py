@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from graphopt.ops import attrs
 from graphopt.ops.affine.form import Refused
@@ -36,11 +36,11 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One summand: ``factor`` times input ``source``, after ``embed`` where that is given."""
+    """One summand: ``factor`` times input ``source``, after the map that ``embed`` makes where that is given."""
 
     source: int
     factor: float = 1.0
-    embed: Leaf | None = None
+    embed: Callable[[], Leaf] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,13 @@ def is_float(array: NDArray[Any]) -> bool:
 def float_node(node: gs.Node, facts: Facts) -> bool:
     """Whether a node computes with floating-point numbers."""
     return facts.dtype(node.outputs[0]) in FLOATS or any(facts.dtype(t) in FLOATS for t in node.inputs)
+
+
+def unit_of(elem_type: int) -> float:
+    """The unit in the last place of 1 in a type of ``FLOATS``."""
+    if elem_type == TensorProto.BFLOAT16:
+        return 2.0**-7
+    return float(np.finfo(helper.tensor_dtype_to_np_dtype(elem_type)).eps)
 
 
 def auto_pad(node: gs.Node) -> str:

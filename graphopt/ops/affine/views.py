@@ -323,10 +323,10 @@ def depth_to_space(channels: int, blocks: Sequence[int]) -> Leaf:
 
     def build(xp: Any) -> Kernel:
         eye = xp.eye(block, dtype=xp.float64)
-        weight = xp.zeros((channels, block, block, *form.extent), dtype=xp.float64)
-        weight[...] = eye.reshape(1, block, block, *form.extent)
+        weight = xp.zeros((channels, block, block, *form.taps), dtype=xp.float64)
+        weight[...] = eye.reshape(1, block, block, *form.taps)
         bias = xp.zeros((channels * block,), dtype=xp.float64)
-        return Kernel(weight.reshape(channels * block, block, *form.extent), bias)
+        return Kernel(weight.reshape(channels * block, block, *form.taps), bias)
 
     return Leaf(form, build, label="depth_to_space")
 

@@ -120,7 +120,7 @@ MOVED: dict[str, tuple[Build, list[str]]] = {
     "1x1-averagepool": (
         lambda n: n.op("AveragePool", n.conv(x(n), 4, 1), kernel_shape=[3, 3], strides=[3, 3]), ["AveragePool", "Conv"]
     ),
-    "1x1-globalaveragepool": (lambda n: n.op("GlobalAveragePool", n.conv(x(n), 16, 1)), ["AveragePool", "Conv"]),
+    "1x1-globalaveragepool": (lambda n: n.op("GlobalAveragePool", n.conv(x(n), 16, 1)), ["Conv", "GlobalAveragePool"]),
     "conv-d2s-bn": (lambda n: n.bn(upscaled(n, n.conv(x(n), 8, 3, pad=1), 2)), ["Conv", "DepthToSpace"]),
     "s2d-conv": (lambda n: n.conv(depth(n, x(n, 4, 8)), 4, 3, pad=1), ["Conv"]),
     "anchor, dcr, concat": (lambda n: anchor(n, "DCR", "concat"), ["Conv", "DepthToSpace"]),

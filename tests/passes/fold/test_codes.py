@@ -142,6 +142,7 @@ case("resize-scale", resized("nearest", 1.5))
 case("scale-sign", behind("Relu", -2.0))
 case("sizes", lambda n: n.op("Add", n.conv(i := x(n, size=1), 4, 1), n.conv(i, 4, 3, pad=2)))
 case("strides", lambda n: n.op("Add", n.conv(i := x(n, size=1), 4, 1, strides=[2, 2]), n.conv(i, 4, 3, pad=1)))
+case("too-large", lambda n: n.conv(n.conv(x(n, size="s"), 4, dilations=[2**13, 2**13]), 4))
 case("unknown-shape", any_rank)
 case("weights-not-constant", lambda n: n.bn_of(n.op("Conv", x(n), n.op("Relu", n.input(4, 4, 3, 3, name="w"))), 4))
 

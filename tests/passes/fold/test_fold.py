@@ -11,14 +11,16 @@ import pytest
 from graphopt.model import Model
 from graphopt.passes.fold import Fold
 from graphopt.pipeline import Context, Outcome
+from graphopt.target import Target
 from tests.nets import Net, exact_outputs, feed_for, ops_of, outputs_of
 
 Build = Callable[[Net], str]
 
 
-def fold(proto: onnx.ModelProto, simplify: bool = False) -> tuple[onnx.ModelProto, Outcome]:
+def fold(proto: onnx.ModelProto, simplify: bool = False, target: str = "generic") -> tuple[onnx.ModelProto, Outcome]:
+    """Folded for a device of which no times are known: what counts are multiply-accumulates."""
     model = Model.load(proto)
-    outcome = Fold(simplify=simplify).run(model, Context(model.copy()))
+    outcome = Fold(simplify=simplify).run(model, Context(model.copy(), target=Target.load(target)))
     return model.proto(), outcome
 
 

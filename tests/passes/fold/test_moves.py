@@ -22,6 +22,25 @@ def test_moved_block_becomes_its_plain_form(name: str) -> None:
     assert error(folded, proto, feed) <= 2 * error(proto, proto, feed) + 1e-6
 
 
+BY_TIME: dict[str, tuple[str, list[str]]] = {
+    "an operator costs by being there": ("1x1-averagepool", ["Conv"]),
+    "a reshape is a view": ("reshape, gemm, reshape", ["Gemm", "Reshape", "Reshape"]),
+    "a table without ConvTranspose is not used": ("1x1-convtranspose with bias, kernel = stride", ["Conv", "DepthToSpace"]),
+}
+
+
+@pytest.mark.parametrize("why", BY_TIME)
+def test_a_target_with_a_table_of_times_decides_by_time(why: str) -> None:
+    """By multiply-accumulates these become something else, or nothing: see ``MOVED``."""
+    name, expected = BY_TIME[why]
+    net = Net(seed=len(name))
+    proto = net.model(MOVED[name][0](net))
+    folded, _ = fold(proto, target="ort-x86-vnni")
+    feed = feed_for(proto)
+    assert ops_of(folded) == expected
+    assert error(folded, proto, feed) <= 2 * error(proto, proto, feed) + 1e-6
+
+
 def read_twice(net: Net) -> str:
     y = net.conv(x(net), 8, 3)
     return net.op("Concat", sliced(net, y, 0, 4), net.op("Relu", y), axis=1)
@@ -117,6 +136,19 @@ def test_padding_with_another_value_is_not() -> None:
     assert "bias-under-padding" in {r.code for r in outcome.refusals}
 
 
+@pytest.mark.parametrize(("cut", "left"), [(1, ["Conv"]), (0, ["Add", "Conv"])])
+def test_a_border_that_is_cut_off_again_is_no_border(cut: int, left: list[str]) -> None:
+    """Behind a bias and zero padding the constant differs along the border; without its outermost elements it is a bias."""
+    net = Net()
+    y = net.conv(net.conv(x(net), 32, 1), 4, 3, pad=1)
+    net.widths[y] = 4
+    proto = net.model(net.op("Slice", y, ints(net, cut, cut), ints(net, 9 - cut, 9 - cut), ints(net, 2, 3)))
+    folded, _ = fold(proto)
+    feed = feed_for(proto)
+    assert ops_of(folded) == left
+    assert error(folded, proto, feed) <= 2 * error(proto, proto, feed) + 1e-6
+
+
 @pytest.mark.parametrize("read", [False, True])
 def test_outputs_of_a_batch_norm_that_nobody_reads_do_not_matter(read: bool) -> None:
     """Before opset 14 training code left the running statistics behind as outputs."""
@@ -141,3 +173,9 @@ def test_initializers_that_are_inputs_of_an_old_file_are_constants() -> None:
     for initializer in proto.graph.initializer:
         proto.graph.input.append(onnx.helper.make_tensor_value_info(initializer.name, initializer.data_type, initializer.dims))
     assert ops_of(fold(proto)[0]) == ["Conv"]
+
+
+def test_axes_of_size_one_can_be_moved_in_any_way() -> None:
+    net = Net()
+    proto = net.model(net.op("Relu", net.op("Transpose", net.input(1, 1, 1, 1, 1, 1), perm=[0, 1, 4, 2, 5, 3])))
+    assert ops_of(fold(proto)[0])[-1] == "Transpose"
