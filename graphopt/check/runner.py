@@ -67,12 +67,13 @@ def admitted(path: Path, asked: Asked, limits: Limits) -> Subject:
         isolated.probe(model, limits)
         with first_contact(model, limits):
             try:
-                Session(model).run(generated(model, 1).first())
+                session = Session(model, threads=asked.threads)
+                session.run(generated(model, 1).first())
             except ModelError as error:
                 if error.diagnostic.code != "GO030":
                     raise
-                return Subject(model, asked, runs=False)
-            subject = Subject(model, asked, runs=True)
+                return Subject(model, asked, None)
+            subject = Subject(model, asked, session)
             if asked.data is None:
                 admit(model, subject.input_shapes, limits)
             return subject
@@ -120,8 +121,9 @@ class _Run:
             isolated.probe(model, self.settings.limits)
             with first_contact(model, self.settings.limits):
                 structure = check_structure(model)
-                runs = self._loads(model)
-                subject = Subject(model, self.settings.asked, runs=runs)
+                session = self._loaded(model)
+                runs = session is not None
+                subject = Subject(model, self.settings.asked, session)
                 if self.settings.asked.data is None and runs:
                     admit(model, subject.input_shapes, self.settings.limits)
         except ModelError as error:
@@ -135,14 +137,15 @@ class _Run:
         known(model, self.settings.limits, exact=self.settings.asked.data is None)
         return subject
 
-    def _loads(self, model: Model) -> bool:
-        """Whether onnxruntime runs the model; why it does not is a finding."""
+    def _loaded(self, model: Model) -> Session | None:
+        """The model in onnxruntime, where it ran once; None where it did not, and why is a finding."""
         try:
-            Session(model).run(generated(model, 1).first())
+            session = Session(model, threads=self.settings.asked.threads)
+            session.run(generated(model, 1).first())
         except ModelError as error:
             self._tell(error.diagnostic)
-            return False
-        return True
+            return None
+        return session
 
     def _refused(self, fault: Diagnostic, asked: Sequence[str]) -> None:
         """The model cannot be looked at any further."""

@@ -73,11 +73,15 @@ class Asked:
 class Subject:
     """One model under test."""
 
-    def __init__(self, model: Model, asked: Asked, *, runs: bool) -> None:
+    def __init__(self, model: Model, asked: Asked, session: Session | None) -> None:
         self.model = model
         self.asked = asked
-        self.runs = runs
-        """Whether onnxruntime loads it."""
+        self._session = session
+
+    @property
+    def runs(self) -> bool:
+        """Whether onnxruntime runs it."""
+        return self._session is not None
 
     # -- the graph ---------------------------------------------------------------------------------------------------------------
 
@@ -163,12 +167,12 @@ class Subject:
         """The shape of each input, which settles open sizes."""
         return shapes_of(self.feeds)
 
-    @cached_property
+    @property
     def session(self) -> Session:
-        """The model in onnxruntime."""
-        if not self.runs:
-            raise NotAsked("onnxruntime does not load the model")
-        return Session(self.model, threads=self.asked.threads)
+        """The model in onnxruntime. Raises NotAsked where that does not run it."""
+        if self._session is None:
+            raise NotAsked("onnxruntime does not run the model")
+        return self._session
 
     # -- the passes --------------------------------------------------------------------------------------------------------------
 
@@ -231,17 +235,16 @@ class Subject:
     def drift(self) -> Drift:
         """How far the outputs are from the reference's."""
         reference = self.reference
-        if not self.runs:
-            raise NotAsked("onnxruntime does not load the model")
+        session = self.session
         feeds = self.feeds if self.asked.data is not None else generated(reference, self.asked.samples)
-        return compare(reference, self.session, feeds.take(self.asked.samples), threads=self.asked.threads)
+        return compare(reference, session, feeds.take(self.asked.samples), threads=self.asked.threads)
 
     @cached_property
     def latency(self) -> Ratio:
         """This model's time over the reference's."""
         reference, feeds = self.reference, self.feeds
         if not self.runs:
-            raise NotAsked("onnxruntime does not load the model")
+            raise NotAsked("onnxruntime does not run the model")
         return time_ratio(self.model, reference, feeds.first(), seconds=self.asked.seconds, threads=self.asked.threads)
 
     def budget(self, name: str) -> float:
