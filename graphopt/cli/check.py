@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from graphopt.check import Checked
 from graphopt.check import baseline as baselines
 from graphopt.check.config import Config, Options, find, parse_limit, read
 from graphopt.check.fix import fix_models
-from graphopt.check.session import Request, check
+from graphopt.check.session import Request, check, find_models, settings_for
 from graphopt.cli.common import debug_option, emit, format_option, limit_options, on_terminal
+from graphopt.cli.parts import PartFailed, check_parts, divided
 from graphopt.cli.progress import watching
 from graphopt.errors import UsageError
 from graphopt.guard.limits import Limits
@@ -49,12 +51,15 @@ def _words(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
 @format_option(*FORMATS)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the report to a file; it is overwritten.")
 @click.option("--also", multiple=True, metavar="FORMAT=FILE", help="One more report, in another format; it is overwritten.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Processes side by side; by default one for each processor.")
 @click.option("--samples", type=click.IntRange(min=1), default=32, show_default=True, help="How many samples drift is measured on.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one operator.")
 @click.option("--seconds", type=click.FloatRange(min=0), default=20.0, show_default=True, help="How long latency is measured.")
 @limit_options
 @debug_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     models: tuple[str, ...],
     against: str | None,
     data: str | None,
@@ -73,6 +78,7 @@ def command(
     form: str,
     output: Path | None,
     also: tuple[str, ...],
+    jobs: int | None,
     samples: int,
     threads: int,
     seconds: float,
@@ -104,13 +110,25 @@ def command(
     with watching() as monitor:
         if write_baseline is not None:
             return _write_baseline(write_baseline, check(request, monitor.log, use_baseline=False))
-        results = check(request, monitor.log)
+        paths = find_models(request)
+        parts = divided(paths, _jobs(jobs, paths, request))
+        try:
+            results = check(request, monitor.log) if len(parts) == 1 else check_parts(parts, paths, ctx)
+        except PartFailed as failed:
+            click.echo(failed.told, err=True)
+            return failed.code
         written = fix_models(results, fix, request, monitor) if fix is not None else []
     for kind, place in reports:
         _report(results, kind, place)
     for line in written:
         click.echo(line, err=True)
     return 1 if any(checked.failed for checked in results) else 0
+
+
+def _jobs(asked: int | None, paths: Sequence[Path], request: Request) -> int:
+    """How many processes: one where latency is measured, which others would disturb."""
+    timed = any("max-latency-ratio" in settings_for(path, request).asked.limits for path in paths)
+    return 1 if timed else asked or os.cpu_count() or 1
 
 
 def _also(text: str) -> tuple[str, Path]:

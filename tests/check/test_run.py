@@ -181,3 +181,26 @@ def test_diff_of_a_model_with_itself(folder: Path) -> None:
     assert "structure: the same, up to names" in done.stdout
     assert cli("diff", "faulty.onnx", "sound.onnx", "--exit-code", cwd=folder).returncode == 1
     assert cli("diff", "faulty.onnx", "text.onnx", cwd=folder).returncode == 2
+
+
+def test_many_models_side_by_side_give_what_one_after_the_other_does(folder: Path, tmp_path: Path) -> None:
+    for index in range(6):
+        onnx.save(with_batch_norm(1 + index % 2), tmp_path / f"m{index}.onnx")
+    (tmp_path / "m5.onnx").write_text("no model\n")
+    options = ["--ignore", "GO2,GO058", "--limit", "max-nodes=5", "--warning", "GO414", "--format", "json"]
+    one, two = (cli("check", "m*.onnx", *options, "--jobs", jobs, cwd=tmp_path) for jobs in ("1", "2"))
+    assert (one.returncode, two.returncode) == (1, 1), two.stderr
+    timeless = [[{**model, "seconds": 0} for model in json.loads(done.stdout)["models"]] for done in (one, two)]
+    assert timeless[0] == timeless[1]
+    assert [Path(model["model"]).name for model in timeless[0]] == [f"m{index}.onnx" for index in range(6)]
+
+
+def test_an_error_of_a_part_is_that_of_the_whole(tmp_path: Path) -> None:
+    proto = with_batch_norm()
+    onnx.helper.set_model_props(proto, {"graphopt.ignore": "GO777"})
+    for index in range(6):
+        onnx.save(proto, tmp_path / f"m{index}.onnx")
+    done = cli("check", "m*.onnx", "--jobs", "2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[GO952]")
+    assert done.stdout == ""

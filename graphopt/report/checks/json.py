@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphopt.check import Checked, Finding, Level
+from graphopt.check import Checked, Finding, Level, State
 from graphopt.check.finding import Fact
 from graphopt.report.checks.common import name_of
 
@@ -20,6 +20,35 @@ def render(results: Sequence[Checked]) -> str:
     return json.dumps({"schema": SCHEMA, "failed": failed, "models": [_model(one) for one in results]}, indent=2, allow_nan=False)
 
 
+def parse(text: str) -> list[Checked]:
+    """The results of a report that ``render`` made."""
+    return [
+        Checked(
+            model["model"],
+            tuple(_parsed(entry) for entry in model["findings"]),
+            tuple(model["ran"]),
+            model["skipped"],
+            model["facts"],
+            model["seconds"],
+        )
+        for model in json.loads(text)["models"]
+    ]
+
+
+def _parsed(entry: dict[str, Any]) -> Finding:
+    return Finding(
+        entry["code"],
+        entry["where"],
+        entry["why"],
+        entry["hint"],
+        entry["node"],
+        entry["anchor"],
+        entry["facts"],
+        Level(entry["level"]),
+        State(entry["state"]),
+    )
+
+
 def _model(checked: Checked) -> dict[str, Any]:
     return {
         "model": checked.model,
@@ -27,6 +56,7 @@ def _model(checked: Checked) -> dict[str, Any]:
         "counts": {level.value: checked.count(level) for level in Level},
         "facts": _finite(checked.facts),
         "findings": [_finding(finding) for finding in checked.findings],
+        "ran": list(checked.ran),
         "skipped": dict(checked.skipped),
         "seconds": round(checked.seconds, 3),
     }
