@@ -8,12 +8,13 @@ a finding with the step's own code, and the check goes on with the next model.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from graphopt.check import registry
 from graphopt.check.anchor import WHOLE, of_text
+from graphopt.check.codes import CODES
 from graphopt.check.finding import Checked, Fact, Finding, Level, State
 from graphopt.check.rule import Rule, Stage
 from graphopt.check.subject import Asked, NotAsked, Subject
@@ -25,7 +26,8 @@ from graphopt.runtime import Session, generated
 from graphopt.verify import check_structure, isolated
 from graphopt.verify.contact import admit, begin, first_contact, known, unlimited
 
-Log = Callable[[str], None]
+INVALID = "GO021"
+"""For faults of structure that no file should bring about, and that must not be lost if one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class _Run:
         try:
             model = Model.load(self.path)
         except ModelError as error:
-            self._refused(error.diagnostic, stages[Stage.DOOR])
+            self._refused(error, stages[Stage.DOOR])
             return None
         self.ran += stages[Stage.DOOR]
         try:
@@ -127,14 +129,14 @@ class _Run:
                 if self.settings.asked.data is None and runs:
                     admit(model, subject.input_shapes, self.settings.limits)
         except ModelError as error:
-            self._refused(error.diagnostic, [*stages[Stage.STRUCTURE], *stages[Stage.CONTACT]])
+            self._refused(error, [*stages[Stage.STRUCTURE], *stages[Stage.CONTACT]])
             return None
         finally:
             unlimited()
         self.ran += [*stages[Stage.STRUCTURE], *stages[Stage.CONTACT]]
         for fault in structure:
             self._tell(fault)
-        known(model, self.settings.limits, exact=self.settings.asked.data is None)
+        known(model, self.settings.limits, exact=False)  # dry runs of lossy passes need what those passes need
         return subject
 
     def _loaded(self, model: Model) -> Session | None:
@@ -147,8 +149,11 @@ class _Run:
             return None
         return session
 
-    def _refused(self, fault: Diagnostic, asked: Sequence[str]) -> None:
-        """The model cannot be looked at any further."""
+    def _refused(self, error: ModelError, asked: Sequence[str]) -> None:
+        """The model cannot be looked at any further. What no rule tells (the file was changed meanwhile) is raised again."""
+        fault = error.diagnostic
+        if fault.code not in CODES:
+            raise error
         self.ran += [code for code in asked if code not in self.ran]
         self._tell(fault)
         if fault.code not in self.rules:
@@ -160,7 +165,8 @@ class _Run:
     def _tell(self, fault: Diagnostic) -> None:
         place = fault.where.removeprefix(self.path.name).removeprefix(":").strip()
         place = "" if place in (str(self.path), self.path.name) else place
-        self.findings.append(Finding(fault.code, place, fault.why, fault.hint))
+        code = fault.code if fault.code in CODES else INVALID
+        self.findings.append(Finding(code, place, fault.why, fault.hint))
 
     # -- rules -------------------------------------------------------------------------------------------------------------------
 
@@ -198,8 +204,3 @@ def _figures(subject: Subject) -> Iterator[tuple[str, Fact]]:
     except ModelError:
         return
     yield from (("nodes", cost.nodes), ("params", cost.params), ("macs", cost.macs), ("bytes", subject.model.size()))
-
-
-def failed(results: Iterable[Checked]) -> bool:
-    """Whether any model has a new error."""
-    return any(result.failed for result in results)

@@ -15,7 +15,7 @@ from graphopt.check.baseline import Baseline
 from graphopt.check.config import Config, Options, find, parse_limit, read
 from graphopt.check.session import Request, check, find_models, settings_for
 from graphopt.errors import UsageError
-from tests.check.cases import two_convs
+from tests.check.number_cases import two_convs
 from tests.nets import Net
 
 

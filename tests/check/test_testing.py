@@ -11,7 +11,7 @@ import pytest
 from graphopt.check import Finding, Level, Rule, registry
 from graphopt.errors import UsageError
 from graphopt.testing import assert_model
-from tests.check.cases import PARAMS, two_convs
+from tests.check.number_cases import PARAMS, two_convs
 from tests.check.test_config import with_batch_norm
 
 
