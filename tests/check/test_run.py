@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from graphopt.cli.main import run
-from tests.check.cases import crashing, float_net
+from tests.check.cases import crashing
+from tests.check.number_cases import float_net
 from tests.check.test_config import with_batch_norm
 from tests.cli.test_failures import cli
 from tests.nets import feed_for, ops_of, outputs_of
