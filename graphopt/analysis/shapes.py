@@ -18,7 +18,7 @@ from graphopt.analysis.manager import Analyses, Analysis
 from graphopt.model import Model
 from graphopt.model.domains import STANDARD
 from graphopt.ops.facts import Shape
-from graphopt.ops.inference import infer
+from graphopt.ops.inference import ELEMENT_TYPES, infer
 
 InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -49,7 +49,7 @@ class ShapeTable:
         if isinstance(tensor, gs.Constant):
             return int(onnx.helper.np_dtype_to_tensor_dtype(tensor._values.dtype))
         kind = self._types.get(tensor.name)
-        return kind.tensor_type.elem_type if kind is not None else 0
+        return kind.tensor_type.elem_type if kind is not None and kind.tensor_type.elem_type in ELEMENT_TYPES else 0
 
     def value(self, tensor: gs.Tensor) -> NDArray[Any] | None:
         """The value of a constant tensor."""

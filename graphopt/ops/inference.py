@@ -30,6 +30,9 @@ from graphopt.guard.doing import doing
 from graphopt.guard.limits import at_most
 from graphopt.model.domains import STANDARD
 
+ELEMENT_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
+"""Those that onnx knows. Inference passes on whatever number a file says."""
+
 LONGEST = 2**12
 """Elements of a vector that Concats make of shorter ones."""
 

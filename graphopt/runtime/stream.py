@@ -21,7 +21,7 @@ import onnx
 
 from graphopt.errors import ModelError
 from graphopt.model import Model
-from graphopt.ops.inference import infer
+from graphopt.ops.inference import ELEMENT_TYPES, infer
 from graphopt.runtime.feeds import Feeds
 from graphopt.runtime.prefix import prefix
 from graphopt.runtime.session import Array, Feed, Session, as_proto
@@ -132,7 +132,7 @@ def tensor_bytes(proto: onnx.ModelProto, feed: Feed) -> dict[str, int]:
 
 
 def _bytes(kind: onnx.TypeProto.Tensor) -> int | None:
-    if not kind.HasField("shape") or not kind.elem_type:
+    if not kind.HasField("shape") or kind.elem_type not in ELEMENT_TYPES:
         return None
     if not all(d.HasField("dim_value") for d in kind.shape.dim):
         return None

@@ -131,8 +131,5 @@ def _made(model: Model, table: ShapeTable) -> Iterator[tuple[str, int]]:
             shape, kind = table.shape(tensor), table.dtype(tensor)
             if shape is None or not kind:
                 continue
-            try:
-                item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize
-            except (KeyError, ValueError, TypeError):
-                continue
+            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize
             yield node_label(node), math.prod(d if isinstance(d, int) else 1 for d in shape) * item

@@ -96,3 +96,11 @@ def test_the_default_of_an_overridable_input_is_not_believed() -> None:
     proto.graph.input.append(onnx.helper.make_tensor_value_info(shape, onnx.TensorProto.INT64, [2]))
     model = Model.load(proto)
     assert Analyses(model).get(Shapes()).shape(model.graph.nodes[0].outputs[0]) != (4, 64)
+
+
+def test_an_element_type_that_onnx_does_not_know_is_unknown() -> None:
+    net = Net()
+    cast = net.op("Cast", net.input(1, 4), to=255)
+    graph = onnx.helper.make_graph(net.nodes, "net", net.inputs, [onnx.ValueInfoProto(name=cast)])
+    model = Model.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
+    assert Analyses(model).get(Shapes()).dtype(model.graph.nodes[0].outputs[0]) == 0

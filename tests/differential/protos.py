@@ -3,7 +3,8 @@
 ONNX is proto2: an optional scalar that was set to its default value (``doc_string: ""``) and one that was never set are different
 bytes and the same message to every reader. ``normalized`` clears just those. Not cleared, because there presence means something:
 members of a oneof (a dimension of 0 is not an unknown dimension) and sub-messages (an empty shape is not an unknown one).
-Comparison is by deterministic bytes, since NaN is not equal to itself.
+Comparison is by deterministic bytes, since NaN is not equal to itself; fields that the format does not know are compared by value,
+since a number can be encoded in more bytes than it needs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 
 def normalized(message: Message) -> Message:
@@ -36,7 +38,7 @@ def differences(a: Message, b: Message, limit: int = 5) -> list[str]:
         found.append(line)
         if len(found) == limit:
             break
-    return found or ["unknown fields differ"]
+    return found
 
 
 def _clear_defaults(message: Message) -> None:
@@ -59,6 +61,8 @@ def _bits(value: Any) -> Any:
 
 
 def _walk(a: Message, b: Message, path: str) -> Iterator[str]:
+    if _unknown(UnknownFieldSet(a)) != _unknown(UnknownFieldSet(b)):
+        yield f"{path or 'model'}: unknown fields differ"
     left, right = dict(_named(a)), dict(_named(b))
     for name in [*left, *(n for n in right if n not in left)]:
         where = f"{path}.{name}" if path else name
@@ -66,6 +70,11 @@ def _walk(a: Message, b: Message, path: str) -> Iterator[str]:
             yield f"{where}: only {'before' if name in left else 'after'}"
         else:
             yield from _field(left[name], right[name], where)
+
+
+def _unknown(fields: Any) -> list[tuple[int, int, Any]]:
+    """Fields that the format does not know; a group (wire type 3) holds others."""
+    return [(f.field_number, f.wire_type, _unknown(f.data) if f.wire_type == 3 else f.data) for f in fields]
 
 
 def _named(message: Message) -> Iterator[tuple[str, Any]]:

@@ -55,6 +55,17 @@ def test_presence_of_defaults_is_forgiven() -> None:
     assert not normalized(touched).HasField("doc_string")
 
 
+def with_unknown_field(encoded: bytes) -> onnx.ModelProto:
+    """Field 1000, a number."""
+    return onnx.ModelProto.FromString(model().SerializeToString() + b"\xc0\x3e" + encoded)
+
+
+def test_fields_that_nobody_knows_are_compared_by_value() -> None:
+    assert differences(with_unknown_field(b"\x05"), with_unknown_field(b"\x85\x00")) == []
+    assert differences(with_unknown_field(b"\x05"), with_unknown_field(b"\x06")) == ["model: unknown fields differ"]
+    assert differences(with_unknown_field(b"\x05"), model()) == ["model: unknown fields differ"]
+
+
 CHANGES: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "text": (lambda m: setattr(m, "doc_string", "d"), "doc_string: only after"),
     "empty shape": (_empty_shape, "graph.output[0].type.tensor_type.shape: only after"),
