@@ -1,7 +1,7 @@
 """Imports go down only, and the heavy packages are not imported before they are needed.
 
-errors < spec, guard < model < ops < analysis, target, runtime < verify < pipeline < passes, check < report < cli; rooms on one
-floor do not import one another. Imports inside functions and for type checking count: they are dependencies too.
+errors < spec, guard < model < ops < analysis, target, runtime < verify < pipeline < passes, check < report < cli, testing; rooms
+on one floor do not import one another. Imports inside functions and for type checking count: they are dependencies too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FLOORS = [
     {"pipeline"},
     {"passes", "check"},
     {"report"},
-    {"cli"},
+    {"cli", "testing"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TOP = {"graphopt/__init__.py", "graphopt/__main__.py"}

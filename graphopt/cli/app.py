@@ -15,6 +15,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("graphopt.cli.run", "Compile a model: run passes over it, verify each, write the result."),
     "inspect": ("graphopt.cli.inspect", "Show what a model costs, layer by layer."),
     "groups": ("graphopt.cli.groups", "Show which channels depend on each other."),
+    "check": ("graphopt.cli.check", "Check models by rules, for continuous integration."),
+    "explain": ("graphopt.cli.explain", "Explain a rule, or list them all."),
+    "diff": ("graphopt.cli.diff", "Show how two models differ."),
     "passes": ("graphopt.cli.passes", "List the passes with their options."),
 }
 """Command: its module, which has a click command named ``command``, and its line in the help."""

@@ -23,12 +23,14 @@ class Rewrite:
     """One rewrite that was made.
 
     ``where`` names the place (a node label, or a tensor), ``what`` says in a few words what was done, ``macs_saved`` is
-    how many multiply-accumulates for one input it saves (negative where it costs).
+    how many multiply-accumulates for one input it saves (negative where it costs), ``code`` is a kebab-case word for the
+    kind of rewrite, where a pass makes several kinds.
     """
 
     where: str
     what: str
     macs_saved: int = 0
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphopt.runtime.session import Feed, Runnable, Session
+
+Clock = Callable[[], float]
 
 _SHORTEST_S = 1e-3
 _WARM_UP = 3
@@ -59,13 +62,20 @@ def compare_time(
     """
     first = a if isinstance(a, Session) else Session(a, threads=threads)
     second = b if isinstance(b, Session) else Session(b, threads=threads)
+    return summary(*paired_times(first, second, feed, repeats=repeats, seconds=seconds))
+
+
+def paired_times(
+    first: Session, second: Session, feed: Feed, *, repeats: int, seconds: float, clock: Clock = time.perf_counter
+) -> tuple[list[float], list[float]]:
+    """The times of each in seconds by ``clock``, pair by pair; other arguments as for ``compare_time``."""
     start = time.perf_counter()
     for _ in range(_WARM_UP):
         first.run(feed)
         second.run(feed)
         if time.perf_counter() - start > seconds / 2:
             break
-    inner_a, inner_b = _inner(first, feed), _inner(second, feed)
+    inner_a, inner_b = _inner(first, feed, clock), _inner(second, feed, clock)
     times_a: list[float] = []
     times_b: list[float] = []
     deadline = time.perf_counter() + seconds
@@ -74,12 +84,12 @@ def compare_time(
         if late > 0 and (index >= 3 or (index >= 1 and late > _PATIENCE)):
             break
         if index % 2 == 0:
-            times_a.append(_measure(first, feed, inner_a))
-            times_b.append(_measure(second, feed, inner_b))
+            times_a.append(_measure(first, feed, inner_a, clock))
+            times_b.append(_measure(second, feed, inner_b, clock))
         else:
-            times_b.append(_measure(second, feed, inner_b))
-            times_a.append(_measure(first, feed, inner_a))
-    return summary(times_a, times_b)
+            times_b.append(_measure(second, feed, inner_b, clock))
+            times_a.append(_measure(first, feed, inner_a, clock))
+    return times_a, times_b
 
 
 def measure_time(model: Runnable | Session, feed: Feed, *, repeats: int, seconds: float, threads: int = 1) -> float:
@@ -95,20 +105,20 @@ def measure_time(model: Runnable | Session, feed: Feed, *, repeats: int, seconds
     return statistics.median(times) * 1e3
 
 
-def _inner(session: Session, feed: Feed) -> int:
+def _inner(session: Session, feed: Feed, clock: Clock = time.perf_counter) -> int:
     """How many runs make one measurement."""
-    one = _measure(session, feed, 1)
+    one = _measure(session, feed, 1, clock)
     if one >= _SHORTEST_S:
         return 1
-    one = max(min(one, _measure(session, feed, 1)), 1e-7)
+    one = max(min(one, _measure(session, feed, 1, clock)), 1e-7)
     return min(_MOST_INNER, max(1, round(_SHORTEST_S / one)))
 
 
-def _measure(session: Session, feed: Feed, inner: int) -> float:
-    start = time.perf_counter()
+def _measure(session: Session, feed: Feed, inner: int, clock: Clock = time.perf_counter) -> float:
+    start = clock()
     for _ in range(inner):
         session.run(feed)
-    return (time.perf_counter() - start) / inner
+    return (clock() - start) / inner
 
 
 def summary(times_a: list[float], times_b: list[float]) -> Timing:

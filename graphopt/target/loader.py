@@ -119,6 +119,16 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(cast("list[str]", value))
 
 
+def _range(value: Any) -> tuple[int, int]:
+    if not isinstance(value, list) or len(cast("list[object]", value)) != 2:
+        raise ValueError("must be [least, greatest]")
+    bounds: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+    low, high = map(_positive, bounds)
+    if low > high:
+        raise ValueError("must be [least, greatest]")
+    return low, high
+
+
 def _versions(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
         raise ValueError("must be a table of operator = opset")
@@ -173,7 +183,7 @@ class _Parser:
         raise UsageError("GO906", f"{self.where}: field '{name}'", why, "see the built-in targets for the form")
 
     def target(self, table: Table) -> Target:
-        self.known(table, "", {"name", "title", "channel_step", "int8", "fusions", "cost"})
+        self.known(table, "", {"name", "title", "channel_step", "int8", "fusions", "cost", "operators", "opsets"})
         name = self.text(table, "name")
         steps = {
             dtype: cast("int", self.stated(stated, f"channel_step.{dtype}", _positive))
@@ -182,7 +192,9 @@ class _Parser:
         int8 = self.int8(self.table(table, "int8")) if "int8" in table else None
         fusions = self.stated(table["fusions"], "fusions", _texts) if "fusions" in table else ()
         costs = self.costs(table.get("cost", []))
-        return Target(name, str(table.get("title", name)), steps, int8, fusions, costs, self.evidence)
+        operators = self.stated(table["operators"], "operators", _ops) if "operators" in table else None
+        opsets = self.stated(table["opsets"], "opsets", _range) if "opsets" in table else None
+        return Target(name, str(table.get("title", name)), steps, int8, fusions, costs, operators, opsets, self.evidence)
 
     def int8(self, table: Table) -> Int8Scheme:
         self.known(table, "int8.", set(INT8_FIELDS))

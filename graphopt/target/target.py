@@ -105,6 +105,8 @@ class Target:
         fusions: expressions that the runtime makes one kernel of (see ``graphopt.analysis.patterns``); their parts are left
             in place.
         costs: estimated time of operators; empty where nothing is known.
+        operators: all that the device runs, "domain:Op" outside of the default domain; None where that is not known.
+        opsets: the least and the greatest version of the default operator set that it takes; None where that is not known.
         evidence: dotted field name -> how well it is known.
     """
 
@@ -114,6 +116,8 @@ class Target:
     int8: Int8Scheme | None = None
     fusions: tuple[str, ...] = ()
     costs: CostTable = field(default_factory=CostTable)
+    operators: frozenset[str] | None = None
+    opsets: tuple[int, int] | None = None
     evidence: Mapping[str, Evidence] = field(default_factory=_no_evidence)
 
     def channel_step(self, dtype: str = "float32") -> int:

@@ -40,7 +40,9 @@ def inline_branches(editor: Editor) -> list[Rewrite]:
         for tensor in own:
             tensor.name = editor.model.fresh(tensor.name)
         moved[id(node)] = _inline(node, name, branch, editor)
-        rewrites.append(Rewrite(label, f"its condition is constant: replaced by its {name.partition('_')[0]} branch"))
+        rewrites.append(
+            Rewrite(label, f"its condition is constant: replaced by its {name.partition('_')[0]} branch", code="constant-branch")
+        )
     if moved:
         nodes = list(editor.model.graph.nodes)
         editor.model.graph.nodes[:] = [n for node in nodes for n in [*moved.get(id(node), ()), node]]
@@ -118,5 +120,7 @@ def mend_ranges(editor: Editor) -> list[Rewrite]:
                 scalar = model.variable(f"{tensor.name}_scalar")
                 model.add("Squeeze", [tensor], [scalar], before=node)
                 editor.set_input(node, index, scalar)
-                rewrites.append(Rewrite(node_label(node), f"operand '{tensor.name}' is one element: made a scalar"))
+                rewrites.append(
+                    Rewrite(node_label(node), f"operand '{tensor.name}' is one element: made a scalar", code="scalar-operand")
+                )
     return rewrites

@@ -54,7 +54,7 @@ def _settle_constant_nodes(editor: Editor) -> list[Rewrite]:
         value = editor.constant(out)
         # Types that the door has no array for (strings among them) keep their node.
         if value is not None and value.dtype.kind not in "OUS" and editor.settle(out, value) is not None:
-            rewrites.append(Rewrite(node_label(node), "now an initializer"))
+            rewrites.append(Rewrite(node_label(node), "now an initializer", code="constant-node"))
     return rewrites
 
 
@@ -101,7 +101,7 @@ class _Folding:
         for node in reversed(self._folded):
             settled = [self._settle(tensor) for tensor in list(node.outputs)]
             if any(settled):
-                rewrites.append(Rewrite(node_label(node), "computed: a constant"))
+                rewrites.append(Rewrite(node_label(node), "computed: a constant", code="constant"))
             if not any(t.name and self.editor.is_read(t) for t in node.outputs):
                 self.editor.detach(node)
         return rewrites[::-1]

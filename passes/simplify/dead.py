@@ -15,8 +15,12 @@ def remove_dead(editor: Editor) -> list[Rewrite]:
     """Sweep the main graph. Only what was dead by itself is news: nodes that other rewrites left behind are theirs to tell."""
     model = editor.model
     before = {id(n): node_label(n) for n in model.graph.nodes}
-    rewrites = [Rewrite(f"'{name}'", "removed: nothing reads this initializer") for name in model.drop_unused()]
+    rewrites = [
+        Rewrite(f"'{name}'", "removed: nothing reads this initializer", code="unread-initializer") for name in model.drop_unused()
+    ]
     if model.sweep():
         alive = {id(n) for n in model.graph.nodes}
-        rewrites += [Rewrite(label, "removed: no output needs it") for key, label in before.items() if key not in alive]
+        rewrites += [
+            Rewrite(label, "removed: no output needs it", code="dead-node") for key, label in before.items() if key not in alive
+        ]
     return rewrites

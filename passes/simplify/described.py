@@ -26,7 +26,7 @@ def mend_descriptions(editor: Editor) -> list[Rewrite]:
                 tensor.dtype = np.dtype(tensor_dtype_to_np_dtype(editor.facts.dtype(tensor)))
                 tensor.shape = editor.facts.shape(tensor)
                 editor.edits += 1
-                rewrites.append(Rewrite(f"'{tensor.name}'", "its description was wrong"))
+                rewrites.append(Rewrite(f"'{tensor.name}'", "its description was wrong", code="wrong-description"))
     if rewrites:
         editor.model.edited()
     return rewrites
@@ -49,4 +49,4 @@ def separate_names(editor: Editor) -> list[Rewrite]:
     """Give every node a name of its own."""
     renamed = editor.model.separate_names()
     editor.edits += len(renamed)
-    return [Rewrite(node_label(node), f"renamed '{node.name}': another node has its name") for node in renamed]
+    return [Rewrite(node_label(node), f"renamed '{node.name}': another node has its name", code="shared-name") for node in renamed]

@@ -37,7 +37,9 @@ def merge_constants(editor: Editor, min_bytes: int) -> list[Rewrite]:
         for same in _split(_split([alike], lambda c: editor.model.sample(c, _SAMPLE)), lambda c: _digest(editor.constant(c))):
             for twin in same[1:]:
                 editor.redirect(twin, same[0])
-                rewrites.append(Rewrite(f"'{twin.name}'", f"merged with '{same[0].name}', which is equal"))
+                rewrites.append(
+                    Rewrite(f"'{twin.name}'", f"merged with '{same[0].name}', which is equal", code="duplicate-constant")
+                )
     return rewrites
 
 
@@ -79,7 +81,9 @@ def merge_nodes(editor: Editor) -> list[Rewrite]:
             continue
         for mine, theirs in zip(node.outputs, first.outputs, strict=True):
             editor.redirect(mine, theirs)
-        rewrites.append(Rewrite(node_label(node), f"merged with {node_label(first)}, which computes the same"))
+        rewrites.append(
+            Rewrite(node_label(node), f"merged with {node_label(first)}, which computes the same", code="duplicate-node")
+        )
     return rewrites
 
 

@@ -112,13 +112,13 @@ def fold_shapes(editor: Editor) -> list[Rewrite]:
             continue  # only what is known itself reads it
         kind = _NUMPY.get(editor.facts.dtype(out))
         if kind is not None and editor.settle(out, found.astype(kind)) is not None:
-            rewrites.append(Rewrite(node_label(node), "known from shapes: a constant"))
+            rewrites.append(Rewrite(node_label(node), "known from shapes: a constant", code="constant"))
     for node in nodes:
         target = _reshape_target(node, tracker, editor) if node.op == "Reshape" else None
         if target is not None:
             shape = editor.model.constant(f"{node.outputs[0].name}_shape", np.array(target, np.int64))
             editor.set_input(node, 1, shape)
-            rewrites.append(Rewrite(node_label(node), f"its shape is {target}: computing it is not needed"))
+            rewrites.append(Rewrite(node_label(node), f"its shape is {target}: computing it is not needed", code="computed-shape"))
     return rewrites
 
 

@@ -24,7 +24,7 @@ def remove_identities(editor: Editor) -> tuple[list[Rewrite], list[Refusal]]:
             continue
         label = node_label(node)
         while _merge(node, editor):
-            rewrites.append(Rewrite(label, "merged with the operator before it"))
+            rewrites.append(Rewrite(label, "merged with the operator before it", code="redundant-pair"))
         source = _neutral(node, editor)
         if source is None or _is_copy(node, source, editor):
             continue
@@ -32,7 +32,7 @@ def remove_identities(editor: Editor) -> tuple[list[Rewrite], list[Refusal]]:
         if why:
             refusals.append(Refusal(label, "keeps-output-name", f"it changes nothing, but {why}"))
         else:
-            rewrites.append(Rewrite(label, "removed: its output equals its input"))
+            rewrites.append(Rewrite(label, "removed: its output equals its input", code="neutral"))
     return rewrites, refusals
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.cli.signals import heed_interrupts
 from tests.nets import Net
 
 
@@ -160,7 +161,9 @@ def test_interrupt(folder: Path, tmp_path: Path) -> None:
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])}
     command = [sys.executable, "-m", "graphopt", "run", str(folder / "model.onnx"), "--data", "endless:data", "-o", "o.onnx"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env, preexec_fn=heed_interrupts
+    )
     for _ in range(600):
         if (tmp_path / "started").exists():
             break

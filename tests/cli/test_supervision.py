@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from tests.cli.signals import heed_interrupts
 from tests.nets import Net
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork, and limits of memory")
@@ -197,7 +198,9 @@ def started(tmp_path: Path) -> subprocess.Popen[str]:
     """A run that hangs."""
     onnx.save(loop(2**62), tmp_path / "model.onnx")
     command = [sys.executable, "-m", "graphopt", "run", "model.onnx", "--time-limit", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENV)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENV, preexec_fn=heed_interrupts
+    )
     deadline = time.monotonic() + 60
     while not children(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,0 +1,1 @@
+"""The built-in rules, one file each; ``graphopt.check.codes`` is the map from code to file."""

@@ -1,0 +1,31 @@
+"""A Dropout, which does nothing in inference.
+
+What: A Dropout that is not in training mode.
+
+Why: It is a copy, and a sign that the model was exported in training mode, in which batch normalization also keeps its
+    statistics apart.
+
+Example: `torch.onnx.export(model, ..., training=TrainingMode.PRESERVE)` on a model in training mode.
+
+Remedy: Export in evaluation mode (`model.eval()`), or `graphopt run MODEL --passes simplify -o OUT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphopt.check.finding import Finding, Level
+from graphopt.check.rule import Rule
+from graphopt.check.subject import Subject
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Ask simplify."""
+    for rewrite in subject.simplified:
+        label, key = subject.node_of(rewrite.where)
+        op = subject.op_of(key)
+        if rewrite.code == "neutral" and op == "Dropout":
+            yield RULE.found(label, "it does nothing outside of training", key=key)
+
+
+RULE = Rule("GO109", "dropout", Level.ERROR, check, fix="simplify")

@@ -1,0 +1,30 @@
+"""Arithmetic on constants.
+
+What: A node computes the same value in every run: its inputs are constants, or sizes that are known.
+
+Why: It is computed in every run, or by every runtime at every start; and weights behind it are none for whoever looks for
+    constants (quantizers, compilers).
+
+Example: `Shape -> Gather -> Concat -> Reshape` for a size that is fixed.
+
+Remedy: `graphopt run MODEL --passes simplify -o OUT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphopt.check.finding import Finding, Level
+from graphopt.check.rule import Rule
+from graphopt.check.subject import Subject
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Ask simplify."""
+    for rewrite in subject.simplified:
+        label, key = subject.node_of(rewrite.where)
+        if rewrite.code in ("constant", "computed-shape") and key:
+            yield RULE.found(label, f"simplify would compute it: {rewrite.what}", key=key)
+
+
+RULE = Rule("GO107", "unfolded-constant", Level.WARNING, check, fix="simplify")

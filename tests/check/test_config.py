@@ -1,0 +1,242 @@
+"""Configuration, selection, suppression and baseline: what counts, and what is a mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import helper
+
+from graphopt.check import Level, State, registry
+from graphopt.check import baseline as baselines
+from graphopt.check.baseline import Baseline
+from graphopt.check.config import Config, Options, find, parse_limit, read
+from graphopt.check.session import Request, check, find_models, settings_for
+from graphopt.errors import UsageError
+from tests.check.number_cases import two_convs
+from tests.nets import Net
+
+
+def with_batch_norm(count: int = 1, name: str = "") -> onnx.ModelProto:
+    net = Net()
+    x = net.input("N", 3, 8, 8)
+    for _ in range(count):
+        x = net.op("Relu", net.bn(net.conv(x, 16, pad=1)))
+    proto = net.model(x)
+    for node in proto.graph.node:
+        node.name = f"{name}{node.name}"
+    return proto
+
+
+def renamed(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with another name for everything."""
+    kept = {v.name for v in (*proto.graph.input, *proto.graph.output)}
+    names: dict[str, str] = {}
+    for node in proto.graph.node:
+        node.name = f"renamed_{node.name}"
+        for field in (node.input, node.output):
+            field[:] = [n if n in kept else names.setdefault(n, f"other{len(names)}") for n in field]
+    for tensor in proto.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    del proto.graph.value_info[:]
+    return proto
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for place in ("models/a.onnx", "models/deep/b.onnx"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(with_batch_norm(), tmp_path / place)
+    return tmp_path
+
+
+def config(folder: Path, text: str, name: str = "graphopt.toml") -> Config:
+    (folder / name).write_text(text)
+    return read(folder / name)
+
+
+def test_the_nearest_file_holds(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text('[tool.graphopt.check]\nignore = ["GO1"]\n')
+    (folder / "models" / "pyproject.toml").write_text("[project]\nname = 'other'\n")  # nothing of ours: looked over
+    found = find(folder / "models" / "deep")
+    assert found == folder / "pyproject.toml"
+    assert found is not None
+    assert read(found).options.ignore == ("GO1",)
+
+
+def test_sections_hold_for_the_models_that_they_match(folder: Path) -> None:
+    found = config(
+        folder,
+        '[check]\ntarget = "generic"\nlimits = { max-macs = 10, max-nodes = 3 }\n'
+        '[check.model."models/*.onnx"]\nlimits = { max-macs = 20 }\n'
+        '[check.model."models/**/b.onnx"]\ntarget = "ort-x86-avx2"\n',
+    )
+    a, b = (found.options_for(folder / place) for place in ("models/a.onnx", "models/deep/b.onnx"))
+    assert (a.target, dict(a.limits)) == ("generic", {"max-macs": 20.0, "max-nodes": 3.0})
+    assert (b.target, dict(b.limits)) == ("ort-x86-avx2", {"max-macs": 10.0, "max-nodes": 3.0})
+
+
+def test_the_command_line_goes_first(folder: Path) -> None:
+    found = config(folder, '[check]\nselect = ["GO1"]\nlimits = { max-macs = 10 }\n')
+    request = Request([], Options(select=("GO2",), limits={"max-nodes": 5.0}), found)
+    settings = settings_for(folder / "models/a.onnx", request)
+    assert {code[:3] for code in settings.codes} == {"GO2"}
+    assert settings.asked.limits == {"max-macs": 10.0, "max-nodes": 5.0}
+
+
+WRONG = [
+    ("[check]\nignroe = ['GO1']", "GO951", "ignore"),
+    ("[check]\nignore = 'GO1'", "GO951", "list"),
+    ("[check]\ntarget = 3", "GO951", "text"),
+    ("[check]\nlimits = { max-mcas = 1 }", "GO951", "max-macs"),
+    ("[check]\nlimits = { max-macs = -1 }", "GO951", "0 or more"),
+    ("[check]\nlimits = { max-macs = true }", "GO951", "number"),
+    ("[check.model]\nx = 1", "GO951", "table"),
+    ("[check", "GO951", "TOML"),
+    ("[other]", "GO951", "[check]"),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "words"), WRONG)
+def test_a_wrong_key_is_named(folder: Path, text: str, code: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        config(folder, text)
+    assert caught.value.diagnostic.code == code
+    assert words in str(caught.value)
+
+
+def test_patterns_are_expanded_once_and_sorted(folder: Path) -> None:
+    pattern = str(folder / "models" / "**" / "*.onnx")
+    found = find_models(Request([pattern, str(folder / "models" / "a.onnx")]))
+    assert [path.name for path in found] == ["a.onnx", "b.onnx"]
+
+
+def test_a_pattern_without_a_model_is_an_error(folder: Path) -> None:
+    section = config(folder, '[check.model."modles/*.onnx"]\ntarget = "generic"\n')
+    for request in (
+        Request([str(folder / "models" / "*.onx")]),
+        Request([str(folder / "models" / "a.onnx")], Options(), section),
+        Request([], Options(), config(folder, '[check]\nmodels = ["nothing/*.onnx"]\n')),
+        Request([]),
+    ):
+        with pytest.raises(UsageError) as caught:
+            find_models(request)
+        assert caught.value.diagnostic.code == "GO950"
+
+
+def test_a_limit_that_needs_a_reference_is_not_dropped_in_silence(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--against"):
+        settings_for(folder / "models/a.onnx", Request([], Options(limits=dict([parse_limit("min-sqnr-db=30")]))))
+
+
+@pytest.mark.parametrize(
+    ("select", "ignore", "expected"),
+    [
+        ((), ("GO1", "GO2", "GO3", "GO4", "GO5"), "GO0"),
+        (("GO1",), (), "GO1"),
+        (("GO10",), ("GO101",), "GO10"),
+        (("all",), ("GO0", "GO2", "GO3", "GO4", "GO5"), "GO1"),
+        (("unfolded-batch-norm",), (), "GO101"),
+    ],
+)
+def test_selection(select: tuple[str, ...], ignore: tuple[str, ...], expected: str) -> None:
+    found = registry.chosen(select, ignore)
+    assert found
+    assert all(code.startswith(expected) for code in found)
+    assert not set(found) & {code for word in ignore for code in registry.matching(word)}
+
+
+def test_the_more_precise_word_wins() -> None:
+    assert registry.chosen(("GO101",), ("GO1",)) == ["GO101"]
+
+
+def test_an_unknown_rule_is_an_error() -> None:
+    with pytest.raises(UsageError, match="GO952"):
+        registry.chosen(("GO777",), ())
+
+
+def test_levels_can_be_changed(folder: Path) -> None:
+    path = str(folder / "models" / "a.onnx")
+    (checked,) = check(Request([path], Options(select=("GO101", "GO058"), warning=("GO101",), error=("GO058",))))
+    assert {f.code: f.level for f in checked.findings} == {"GO101": Level.WARNING, "GO058": Level.ERROR}
+
+
+def test_a_model_can_leave_out_findings(tmp_path: Path) -> None:
+    proto = with_batch_norm(2)
+    helper.set_model_props(proto, {"graphopt.ignore": "GO05"})
+    first = next(node for node in proto.graph.node if node.op_type == "BatchNormalization")
+    first.metadata_props.add(key="graphopt.ignore", value="unfolded-batch-norm")
+    onnx.save(proto, tmp_path / "model.onnx")
+    (checked,) = check(Request([str(tmp_path / "model.onnx")], Options(select=("GO058", "GO101"))))
+    states = [(f.code, f.state) for f in checked.findings]
+    assert states == [("GO058", State.SUPPRESSED), ("GO101", State.SUPPRESSED), ("GO101", State.NEW)]
+
+
+def test_a_suppression_of_nothing_known_is_an_error(tmp_path: Path) -> None:
+    proto = with_batch_norm()
+    helper.set_model_props(proto, {"graphopt.ignore": "GO777"})
+    onnx.save(proto, tmp_path / "model.onnx")
+    with pytest.raises(UsageError, match="GO777"):
+        check(Request([str(tmp_path / "model.onnx")]))
+
+
+ONLY = Options(select=("GO101", "GO301", "GO303"))
+
+
+def test_a_renaming_revives_nothing(tmp_path: Path) -> None:
+    path, baseline = tmp_path / "model.onnx", tmp_path / "baseline.json"
+    onnx.save(with_batch_norm(3), path)
+    assert baselines.write(baseline, check(Request([str(path)], ONLY))) == 3
+    onnx.save(renamed(with_batch_norm(3)), path)
+    (checked,) = check(Request([str(path)], ONLY, Config(), baseline))
+    assert [f.state for f in checked.findings] == [State.BASELINE] * 3
+    assert not checked.failed
+
+
+def test_a_renaming_revives_no_width(tmp_path: Path) -> None:
+    path, baseline = tmp_path / "model.onnx", tmp_path / "baseline.json"
+    onnx.save(two_convs(33), path)
+    assert baselines.write(baseline, check(Request([str(path)], ONLY))) == 1
+    onnx.save(renamed(two_convs(33)), path)
+    assert not check(Request([str(path)], ONLY, Config(), baseline))[0].failed
+
+
+def test_one_more_is_new(tmp_path: Path) -> None:
+    path, baseline = tmp_path / "model.onnx", tmp_path / "baseline.json"
+    onnx.save(with_batch_norm(5), path)
+    baselines.write(baseline, check(Request([str(path)], ONLY)))
+    onnx.save(with_batch_norm(6), path)  # five alike in the middle: they are counted, not only known
+    (checked,) = check(Request([str(path)], ONLY, Config(), baseline))
+    assert sum(f.state is State.NEW for f in checked.findings) == 1
+
+
+def test_another_model_is_not_excused(tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        onnx.save(with_batch_norm(), tmp_path / name)
+    baselines.write(tmp_path / "baseline.json", check(Request([str(tmp_path / "a.onnx")], ONLY)))
+    results = check(Request([str(tmp_path / "*.onnx")], ONLY, Config(), tmp_path / "baseline.json"))
+    assert [checked.failed for checked in results] == [False, True]
+
+
+def test_the_same_findings_give_the_same_bytes(tmp_path: Path) -> None:
+    onnx.save(with_batch_norm(2), tmp_path / "a.onnx")
+    for name in ("one.json", "two.json"):
+        baselines.write(tmp_path / name, check(Request([str(tmp_path / "a.onnx")], ONLY)))
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": 9, "findings": []}', '{"schema": 1, "findings": [{"code": 3}]}'])
+def test_what_is_no_baseline_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "baseline.json").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        Baseline.read(tmp_path / "baseline.json")
+    assert caught.value.diagnostic.code == "GO953"
+
+
+def test_a_baseline_is_readable(tmp_path: Path) -> None:
+    onnx.save(with_batch_norm(), tmp_path / "a.onnx")
+    baselines.write(tmp_path / "b.json", check(Request([str(tmp_path / "a.onnx")], ONLY)))
+    (entry,) = json.loads((tmp_path / "b.json").read_text())["findings"]
+    assert {k: entry[k] for k in ("code", "model", "count")} == {"code": "GO101", "model": "a.onnx", "count": 1}
