@@ -1,7 +1,7 @@
 """Writing an affine map as operators, in the way that was chosen for it (see ``recipes``).
 
 Values are computed in float64 and cast once. A map is not written if a source holds NaN or infinity (0 times infinity would
-spread it) or if the cast overflows.
+spread it), if the cast overflows, or if numbers are so large that sums of them would.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ Array = NDArray[Any]
 _GEMM_WITHOUT_BIAS = 11
 _SLICE_BY_INPUT = 10
 _CRD = 11
+_SENSIBLE = 1e9
+"""More than any weight is. float16 ends far below, and uses all that it has."""
+
 _RESIZE_WITHOUT_REGION = 13
 """Operator sets from which Gemm's bias may be left out, Slice takes its limits as inputs, DepthToSpace has a mode, and Resize's
 region of interest may be left out."""
@@ -63,13 +66,21 @@ def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | Non
         elif form.border:
             exact[1] = constant(span.map, sizes or ())[None]
         weight, bias = (a.astype(dtype) for a in exact)
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+    largest = np.max([_largest(a) for a in (weight, bias, *(np.asarray(part.bias) for part in memo.values()))])
+    if not np.isfinite(largest):
         if all(np.isfinite(a).all() for a in exact):
             return Refused("overflow", f"its weights do not fit into {dtype.name}")
         return Refused("non-finite-weights", "its weights hold NaN or infinity")
+    if largest > max(float(np.finfo(dtype).max) ** 0.5, _SENSIBLE):
+        return Refused("overflow", f"its numbers are so large that sums of them overflow in {dtype.name}")
     if form.border and level is None:
         return Values(weight, None, bias)
     return Values(weight, bias if bias.any() else None)
+
+
+def _largest(array: Array) -> float:
+    """The largest magnitude; NaN or infinity if there is any."""
+    return float(np.maximum(array.max(initial=0.0), -array.min(initial=0.0)))
 
 
 def _behind_the_pool(top: AffineMap, memo: dict[int, Kernel]) -> Kernel:

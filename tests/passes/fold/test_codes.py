@@ -182,3 +182,13 @@ def test_code(code: str) -> None:
     model = Model.load(CASES[code]())
     outcome = Fold(simplify=False).run(model, Context(model.copy()))
     assert code in {r.code for r in outcome.refusals}
+
+
+@pytest.mark.parametrize(("bias", "told"), [(3e38, True), (1e6, False)])
+def test_where_sums_overflow_nothing_is_moved(bias: float, told: bool) -> None:
+    """The mean of 64 of these is infinite in float32, and a mean that moves before the convolution would not be."""
+    net = Net()
+    y = net.op("Conv", net.input(1, 4, 8, 8), net.const(net.random(4, 4, 1, 1)), net.const(np.full(4, bias)))
+    model = Model.load(net.model(net.op("GlobalAveragePool", y)))
+    outcome = Fold(simplify=False).run(model, Context(model.copy()))
+    assert ("overflow" in {r.code for r in outcome.refusals}) == told
