@@ -196,9 +196,11 @@ class _Writer:
     def _conv(self, source: gs.Tensor, weight: Array, bias: Array | None, axes: tuple[Axis, ...], output: gs.Tensor) -> gs.Tensor:
         groups = 1 if self.form.rows is not None else self.form.groups
         wide = [a.without_negative_pads() for a in axes]
-        full = np.zeros((*weight.shape[:2], *(a.taps for a in wide)), weight.dtype)
-        place: tuple[Any, ...] = (..., *(laid(w, a, max(-a.begin, 0)) for w, a in zip(wide, axes, strict=True)))
-        full[place] = weight
+        full = np.ascontiguousarray(weight)
+        if wide != list(axes):
+            full = np.zeros((*weight.shape[:2], *(a.taps for a in wide)), weight.dtype)
+            place: tuple[Any, ...] = (..., *(laid(w, a, max(-a.begin, 0)) for w, a in zip(wide, axes, strict=True)))
+            full[place] = weight
         attrs: dict[str, Any] = {
             "dilations": [a.grid or 1 for a in wide],
             "group": groups,
