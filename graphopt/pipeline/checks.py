@@ -9,6 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
+from onnx import TensorProto
+
+from graphopt.analysis import Analyses, Shapes
 from graphopt.errors import Diagnostic, ModelError, VerificationError
 from graphopt.model import Model
 from graphopt.pipeline.base import Kind, Pass
@@ -23,6 +26,10 @@ EXACT_TOLERANCE = 1e-4
 """The largest difference between two outputs that count as equal, as a share of the output's range (``manager`` says
 why)."""
 
+HALF_ROUNDINGS = 4.0
+"""For a model that computes in a type of half precision: units in the last place of that type, which is what rounding comes to when
+sums are taken in another order."""
+
 ROUNDING_MARGIN = 4.0
 """An output that is off by more is still equal if it is off by at most so many times what onnxruntime's own graph optimizations
 change in the reference: a nearly constant output has a range no larger than its rounding errors."""
@@ -35,6 +42,24 @@ user's data is compared whole."""
 OUT_OF_MEMORY = "GO042"
 
 UNVERIFIED = "`--unverified` (verify=False) goes on and compares nothing"
+
+
+_HALVES: dict[int, float] = {TensorProto.FLOAT16: 2.0**-10, TensorProto.BFLOAT16: 2.0**-7}
+"""Units in the last place of one (IEEE 754 binary16; bfloat16 has 8 bits of significand)."""
+
+
+def tolerance_for(model: Model) -> float:
+    """The largest difference between two outputs of ``model`` that count as equal, as a share of the output's range.
+
+    It follows the coarsest type that operators compute in: one that comes in as well as goes out, so that weights which are merely
+    stored in it do not count.
+    """
+    shapes = Analyses(model).get(Shapes())
+    units = [0.0]
+    for node in model.graph.nodes:
+        computed = {shapes.dtype(t) for t in node.inputs if t.name} & {shapes.dtype(t) for t in node.outputs if t.name}
+        units.extend(_HALVES[kind] for kind in computed & _HALVES.keys())
+    return max(EXACT_TOLERANCE, HALF_ROUNDINGS * max(units))
 
 
 class Checker:
@@ -60,6 +85,7 @@ class Checker:
         self._original: Recording | None = None
         self._latest: tuple[Model | None, Recording] | None = None
         self._known_faults: set[tuple[str, str]] = set()
+        self._tolerance = tolerance_for(original)
 
     def open(self, *, needed: bool, required: bool) -> list[str]:
         """Look at the original: its structure, and whether its outputs can be compared. Returns notes for the report.
@@ -160,11 +186,12 @@ class Checker:
                 self._fail("GO503", one, before, after, drift.why)
             return Verification("measured", "the input model", samples=count)
         found = compare_recorded(promised, got)
-        rounding = not within(found, EXACT_TOLERANCE) and self._is_rounding(found, reference, promised)
-        if not within(found, EXACT_TOLERANCE) and not rounding:
-            why = f"{found.why}; equality with {against} was promised, within {EXACT_TOLERANCE:.0e} of the range"
+        equal = within(found, self._tolerance)
+        rounding = not equal and self._is_rounding(found, reference, promised)
+        if not equal and not rounding:
+            why = f"{found.why}; equality with {against} was promised, within {self._tolerance:.0e} of the range"
             self._fail("GO503", one, reference, after, why)
-        return Verification("held", against, EXACT_TOLERANCE, found.worst_rel, count, rounding)
+        return Verification("held", against, self._tolerance, found.worst_rel, count, rounding)
 
     def _is_rounding(self, found: Drift, reference: Model, promised: Recording) -> bool:
         """Whether every output that is off is off by no more than the runtime's own rounding."""
@@ -172,7 +199,7 @@ class Checker:
             return False
         plain = Recording(reference, self.sample, threads=self._threads, optimize=False)
         noise = {o.name: o.max_abs for o in compare_recorded(promised, plain).outputs}
-        return all(o.rel <= EXACT_TOLERANCE or o.max_abs <= ROUNDING_MARGIN * noise[o.name] for o in found.outputs)
+        return all(o.rel <= self._tolerance or o.max_abs <= ROUNDING_MARGIN * noise[o.name] for o in found.outputs)
 
     def _refuse(self, code: str, one: Pass, before: Model, after: Model, faults: Sequence[Diagnostic]) -> None:
         """Raise if there are faults, telling the first."""
@@ -186,6 +213,6 @@ class Checker:
 
     def _reproducer(self, reference: Model, after: Model, why: str) -> str:
         try:
-            return leave_reproducer(reference, after, self.sample, relative=EXACT_TOLERANCE, why=why).hint
+            return leave_reproducer(reference, after, self.sample, relative=self._tolerance, why=why).hint
         except Exception as error:  # noqa: BLE001 - a graph that a pass broke can fail in any way; the fault itself must be told
             return f"no reproducer could be left: {type(error).__name__}: {error}"

@@ -12,7 +12,7 @@ The input model is never edited: a pass gets a private copy. What it returns goe
 
 The tolerance of equality is ``EXACT_TOLERANCE`` of the output's range: float32 rounds at 6e-8, sums of a few thousand
 products in another order differ by some 1e-6 of the range, and deep networks amplify that by one order or two; a wrong
-kernel differs by far more than 1e-4.
+kernel differs by far more than 1e-4. Where operators compute in half precision it is ``HALF_ROUNDINGS`` units of that type instead.
 
 **A model that onnxruntime cannot run** cannot be verified. That is an error, unless the caller says ``verify=False``;
 then the passes run with structure and interface checked only, and the report says loudly that nothing was compared. The
