@@ -58,6 +58,12 @@ def constant_input(node: gs.Node, index: int, facts: Facts) -> NDArray[Any] | No
     return facts.value(node.inputs[index]) if has_input(node, index) else None
 
 
+def integer_input(node: gs.Node, index: int, facts: Facts) -> NDArray[Any] | None:
+    """The same where it stands for sizes, places or axes: None if it holds anything but integers, as a damaged file may."""
+    value = constant_input(node, index, facts)
+    return value if value is not None and value.dtype.kind in "iu" else None
+
+
 def positive(values: Sequence[int]) -> bool:
     """Whether all of ``values`` are above zero (strides, dilations, kernel extents)."""
     return all(v > 0 for v in values)

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 from graphopt.model import node_label
 from graphopt.ops import Facts, attrs
 from graphopt.ops.channels import Labels, Layout
-from graphopt.ops.facts import has_input
+from graphopt.ops.facts import has_input, integer_input
 
 _NONE: Labels = np.zeros(0, np.int64)
 _SAME = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape")
@@ -67,10 +67,10 @@ class Taint:
         if node.op == "Concat":
             return self._joined(node, facts)
         if node.op == "Gather" and first is not None and has_input(node, 1):
-            indices = facts.value(node.inputs[1])
+            indices = integer_input(node, 1, facts)
             return None if indices is None else [first[int(k)] for k in indices.reshape(-1) if -len(first) <= k < len(first)]
         if node.op == "Slice" and first is not None:
-            values = [facts.value(node.inputs[k]) if has_input(node, k) else None for k in (1, 2, 4)]
+            values = [integer_input(node, k, facts) for k in (1, 2, 4)]
             if values[0] is None or values[1] is None:
                 return None
             step = 1 if values[2] is None else int(values[2].reshape(-1)[0])

@@ -16,7 +16,7 @@ from graphopt.ops.affine.form import MANY_PHASES, Form, Refused
 from graphopt.ops.affine.frames import bordered, float64
 from graphopt.ops.affine.maps import Kernel, Leaf
 from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Term, Weight, auto_pad, weight_of
-from graphopt.ops.facts import Facts, constant_input, has_input, positive, static
+from graphopt.ops.facts import Facts, constant_input, has_input, integer_input, positive, static
 
 
 def conv(node: gs.Node, facts: Facts) -> Term | Refused | None:
@@ -214,7 +214,7 @@ def reduce_mean(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if shape is None or len(shape) < 3 or not attrs.int_(node, "keepdims", 1):
         return None
     if facts.opset >= 18 and has_input(node, 1):
-        given = constant_input(node, 1, facts)
+        given = integer_input(node, 1, facts)
         axes = None if given is None else [int(a) for a in given.reshape(-1)]
     else:
         axes = list(attrs.ints(node, "axes", ()))
@@ -244,7 +244,7 @@ def pad(node: gs.Node, facts: Facts) -> Term | Refused | None:
     if attrs.str_(node, "mode", "constant") != "constant":
         return Refused("pad-mode", "padding that repeats or reflects the input is no convolution")
     if facts.opset >= 11:
-        amounts, fill = constant_input(node, 1, facts), constant_input(node, 2, facts)
+        amounts, fill = integer_input(node, 1, facts), constant_input(node, 2, facts)
         if amounts is None or (has_input(node, 2) and fill is None) or has_input(node, 3):
             return NOT_CONSTANT
         pads, value = (

@@ -19,7 +19,7 @@ from graphopt.ops.affine.frames import bordered
 from graphopt.ops.affine.layout import layout
 from graphopt.ops.affine.maps import Leaf, identity_of, select
 from graphopt.ops.affine.terms import NOT_CONSTANT, Linear, Move, Outputs, Part, Sum, Term, float_node, is_float
-from graphopt.ops.facts import Facts, Shape, constant_input, has_input, static
+from graphopt.ops.facts import Facts, Shape, constant_input, has_input, integer_input, static
 
 _END = 2**31 - 1
 """From here on an end of a slice means the end of the axis."""
@@ -70,7 +70,7 @@ def _cuts(node: gs.Node, facts: Facts) -> list[tuple[int, int, int, int]] | None
         starts, stops = attrs.ints(node, "starts", ()), attrs.ints(node, "ends", ())
         axes, steps = attrs.ints(node, "axes", tuple(range(len(starts)))), (1,) * len(starts)
     else:
-        given = [constant_input(node, i, facts) for i in range(1, 5)]
+        given = [integer_input(node, i, facts) for i in range(1, 5)]
         if given[0] is None or given[1] is None or any(has_input(node, i) and given[i - 1] is None for i in (3, 4)):
             return None
         listed = [tuple(int(v) for v in g.reshape(-1)) if g is not None else () for g in given]
@@ -112,7 +112,7 @@ def split(node: gs.Node, facts: Facts) -> Term | Refused | None:
 
 def _split_sizes(node: gs.Node, facts: Facts, channels: int) -> list[int] | None:
     if facts.opset >= 13 and has_input(node, 1):
-        given = constant_input(node, 1, facts)
+        given = integer_input(node, 1, facts)
         return None if given is None else [int(v) for v in given.reshape(-1)]
     listed = attrs.ints(node, "split", ())
     if listed and facts.opset < 13:
@@ -124,7 +124,7 @@ def _split_sizes(node: gs.Node, facts: Facts, channels: int) -> list[int] | None
 
 def gather(node: gs.Node, facts: Facts) -> Term | Refused | None:
     """Gather along the channels with a list of constants."""
-    shape, index = facts.shape(node.inputs[0]), constant_input(node, 1, facts)
+    shape, index = facts.shape(node.inputs[0]), integer_input(node, 1, facts)
     if shape is None or len(shape) < 2 or index is None or index.ndim != 1 or not float_node(node, facts):
         return None
     axis = attrs.int_(node, "axis", 0) % len(shape)
@@ -237,7 +237,7 @@ def reshape(node: gs.Node, facts: Facts) -> Term | Refused | None:
     shape = facts.shape(node.outputs[0])
     if shape is None or not float_node(node, facts):
         return None
-    given = constant_input(node, 1, facts) if node.op == "Reshape" and not attrs.int_(node, "allowzero", 0) else None
+    given = integer_input(node, 1, facts) if node.op == "Reshape" and not attrs.int_(node, "allowzero", 0) else None
     copied = frozenset(i for i, v in enumerate(given.reshape(-1)) if v == 0) if given is not None else frozenset[int]()
     return Move(0, lambda view: views.reshaped(view, shape, copied))
 
@@ -252,7 +252,7 @@ def expand(node: gs.Node, facts: Facts) -> Term | Refused | None:
 
 def tile(node: gs.Node, facts: Facts) -> Term | Refused | None:
     """Tile."""
-    times = constant_input(node, 1, facts)
+    times = integer_input(node, 1, facts)
     if times is None or not float_node(node, facts) or times.ndim != 1:
         return None
     return Move(0, lambda view: views.repeated(view, [int(v) for v in times]))
@@ -266,7 +266,7 @@ def scatter(node: gs.Node, facts: Facts) -> Term | Refused | None:
     around the rest. Training code that pads with a batch norm's bias is exported so.
     """
     shape = static(facts.shape(node.inputs[0]))
-    index, updates = constant_input(node, 1, facts), constant_input(node, 2, facts)
+    index, updates = integer_input(node, 1, facts), constant_input(node, 2, facts)
     open_shape = facts.shape(node.inputs[0])
     if open_shape is None or index is None or updates is None or attrs.str_(node, "reduction", "none") != "none":
         return None

@@ -27,7 +27,7 @@ from graphopt.ops.channels.ties import (
     vector,
     vector_or_fixed,
 )
-from graphopt.ops.facts import Facts, has_input
+from graphopt.ops.facts import Facts, has_input, integer_input
 
 Entry = int | tuple[int | str | None, ...]
 
@@ -61,7 +61,7 @@ def regroup(view: View, data: Layout, target: Sequence[Target]) -> Layout:
 def reshape_target(node: gs.Node, facts: Facts) -> list[Target] | None:
     """The dimensions of Reshape's output, from its target and from what shape inference found; None if the rank is not known."""
     shape = facts.shape(node.outputs[0])
-    value = facts.value(node.inputs[1]) if has_input(node, 1) else None
+    value = integer_input(node, 1, facts)
     listed = None if value is None else [int(v) for v in value.reshape(-1)]
     if listed is None and facts.opset < 5:
         listed = list(attrs.ints(node, "shape", ()))
@@ -178,7 +178,7 @@ def concat(view: View) -> Sequence[Layout | None]:
 
 def split_sizes(node: gs.Node, facts: Facts, axis: int) -> list[int] | None:
     """The sizes of Split's outputs along its axis."""
-    listed = facts.value(node.inputs[1]) if has_input(node, 1) else None
+    listed = integer_input(node, 1, facts)
     if listed is not None:
         return [int(v) for v in listed.reshape(-1)]
     named = attrs.ints(node, "split", ())
@@ -221,7 +221,7 @@ def slice_ranges(view_node: gs.Node, facts: Facts, rank: int) -> list[tuple[int,
         axes: Sequence[int] = attrs.ints(view_node, "axes", tuple(range(len(starts))))
         steps: Sequence[int] = (1,) * len(starts)
     else:
-        values = [facts.value(view_node.inputs[k]) if has_input(view_node, k) else None for k in range(5)]
+        values = [integer_input(view_node, k, facts) for k in range(5)]
         if values[1] is None or values[2] is None or any(values[k] is None and has_input(view_node, k) for k in (3, 4)):
             return None
         starts, ends = tuple(map(int, values[1].reshape(-1))), tuple(map(int, values[2].reshape(-1)))

@@ -400,3 +400,22 @@ def test_before_opset_7_dropout_drops_unless_told_not_to(attributes: dict[str, i
     net = Net(opset=6)
     y = net.op("Neg", net.op("Dropout", net.conv(x(net), 4), **attributes))
     assert ops_of(fold(net.model(y, ir=8))[0]) == left
+
+
+MISTYPED = {
+    "Slice": lambda net, y: net.op("Slice", y, *(net.const(np.array([v], object).astype(str), exact=True) for v in (0, 2, 1))),
+    "Tile": lambda net, y: net.op("Tile", y, net.const([1.0, 2.0, 1.0, 1.0])),
+    "Gather": lambda net, y: net.op("Gather", y, net.const([0.5, 1.5]), axis=1),
+    "Split": lambda net, y: net.op("Split", y, net.const([2.0, 2.0]), axis=1, outputs=2),
+    "Pad": lambda net, y: net.op("Pad", y, net.const(np.zeros(8))),
+}
+
+
+@pytest.mark.parametrize("op", MISTYPED)
+def test_places_that_are_no_integers_are_not_read(op: str) -> None:
+    """No runtime takes such a file; fold leaves it as it is."""
+    net = Net()
+    y = MISTYPED[op](net, net.conv(x(net), 4, 1))
+    graph = onnx.helper.make_graph(net.nodes, "net", net.inputs, [onnx.ValueInfoProto(name=y)], net.initializers)
+    model = Model.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
+    assert Fold(simplify=False).run(model, Context(model.copy())).rewrites == []
