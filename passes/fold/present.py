@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 from graphopt.analysis import CostTable, ShapeTable
@@ -38,4 +39,16 @@ def present(model: Model, shapes: ShapeTable, costs: CostTable, fused: frozenset
 
 def total(listed: Sequence[Present]) -> Present:
     """All of them together."""
-    return Present(*(sum(column) for column in zip(*listed, strict=True)))
+    return reduce(_plus, listed)
+
+
+def _plus(a: Present, b: Present) -> Present:
+    return Present(
+        a.macs + b.macs,
+        a.written + b.written,
+        a.params + b.params,
+        a.cost + b.cost,
+        a.kernels + b.kernels,
+        a.transposed + b.transposed,
+        a.fused + b.fused,
+    )

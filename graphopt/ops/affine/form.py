@@ -64,6 +64,8 @@ class Form:
         relabels: row f of channel c is channel c * block + f and nothing more, as DepthToSpace has it.
         uniform: the kernel is the same at all taps (average pooling, likewise).
         approximate: it is not exact at the border; the caller asked for that.
+        phases: of a block, on each axis.
+        block: output elements in a block.
     """
 
     axis: int
@@ -82,12 +84,17 @@ class Form:
     repeated: bool = False
     uniform: bool = False
     approximate: bool = False
+    phases: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    block: int = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         sizes = (self.axis, self.c_in, self.c_out, self.groups, self.rows, self.cols, self.select)
         flags = (self.biased, self.uneven, self.border, self.identity, self.repeated, self.relabels, self.uniform, self.approximate)
         object.__setattr__(self, "_hash", hash((sizes, self.axes, flags)))
+        # Asked for at every turn: kept.
+        object.__setattr__(self, "phases", tuple([a.phase for a in self.axes]))
+        object.__setattr__(self, "block", math.prod(self.phases))
 
     def __hash__(self) -> int:
         return self._hash
@@ -112,16 +119,6 @@ class Form:
         """Of the kernel."""
         (a, b), (c, d) = self.row_window, self.col_window
         return (b - a) * self.block * ((d - c) // self.groups) * math.prod(self.taps)
-
-    @property
-    def phases(self) -> tuple[int, ...]:
-        """Of a block, on each axis."""
-        return tuple(a.phase for a in self.axes)
-
-    @property
-    def block(self) -> int:
-        """Output elements in a block."""
-        return math.prod(self.phases)
 
     @property
     def row_window(self) -> Window:
