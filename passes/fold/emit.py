@@ -28,8 +28,12 @@ Array = NDArray[Any]
 _GEMM_WITHOUT_BIAS = 11
 _SLICE_BY_INPUT = 10
 _CRD = 11
-_SENSIBLE = 1e9
-"""More than any weight is. float16 ends far below, and uses all that it has."""
+_ENORMOUS: dict[int, float] = {
+    onnx.TensorProto.FLOAT: 2.0**63,
+    onnx.TensorProto.BFLOAT16: 2.0**63,
+    onnx.TensorProto.DOUBLE: 2.0**511,
+}
+"""The roots of the largest numbers, by type: more than any weight is. float16 ends far below, and all that it has is used."""
 
 _RESIZE_WITHOUT_REGION = 13
 """Operator sets from which Gemm's bias may be left out, Slice takes its limits as inputs, DepthToSpace has a mode, and Resize's
@@ -71,7 +75,7 @@ def values_of(span: Span, way: Way, elem_type: int, sizes: tuple[int, ...] | Non
         if all(np.isfinite(a).all() for a in exact):
             return Refused("overflow", f"its weights do not fit into {dtype.name}")
         return Refused("non-finite-weights", "its weights hold NaN or infinity")
-    if largest > max(float(np.finfo(dtype).max) ** 0.5, _SENSIBLE):
+    if largest > _ENORMOUS.get(elem_type, np.inf):
         return Refused("overflow", f"its numbers are so large that sums of them overflow in {dtype.name}")
     if form.border and level is None:
         return Values(weight, None, bias)
