@@ -16,10 +16,11 @@ from graphopt.check.subject import Asked
 from graphopt.cli.explain import page
 from graphopt.guard.limits import Limits
 from graphopt.target import Target
-from tests.check import number_cases as _more  # fills the table
+from tests.check import number_cases as _numbers  # fills the table
+from tests.check import residue_cases as _residue  # likewise
 from tests.check.cases import CASES, Given, given
 
-del _more
+del _numbers, _residue
 
 DOCS = Path(__file__).parents[2] / "docs" / "rules"
 

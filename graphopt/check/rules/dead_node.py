@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import rewritten
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -20,10 +21,9 @@ from graphopt.check.subject import Subject
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Ask simplify."""
-    for rewrite in subject.simplified:
-        label, key = subject.node_of(rewrite.where)
-        if rewrite.code == "dead-node" and key:
-            yield RULE.found(label, "no output needs it", key=key)
+    for node in rewritten(subject, "dead-node"):
+        if node.key:
+            yield RULE.found(node.label, "no output needs it", key=node.key)
 
 
 RULE = Rule("GO106", "dead-node", Level.ERROR, check, fix="simplify")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import too_low
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule, Stage
 from graphopt.check.subject import Subject
@@ -23,11 +24,7 @@ LIMIT = "min-cosine"
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Compare every output that has the figure."""
-    least = subject.budget(LIMIT)
-    for output in subject.drift.outputs:
-        if output.cosine is not None and output.cosine < least:
-            why = f"output '{output.name}': {output.cosine:.5f}, less than the limit of {least:g}"
-            yield RULE.found("", why, output=output.name, value=output.cosine, limit=least)
+    return too_low(RULE, subject, LIMIT, lambda output: output.cosine, "{:.5f}")
 
 
 RULE = Rule("GO513", "drift-cosine", Level.ERROR, check, stage=Stage.REFERENCE)

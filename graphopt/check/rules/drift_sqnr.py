@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import too_low
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule, Stage
 from graphopt.check.subject import Subject
@@ -24,11 +25,7 @@ LIMIT = "min-sqnr-db"
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Compare every output that has the figure."""
-    least = subject.budget(LIMIT)
-    for output in subject.drift.outputs:
-        if output.sqnr_db is not None and output.sqnr_db < least:
-            why = f"output '{output.name}': {output.sqnr_db:.1f} dB, less than the limit of {least:g}"
-            yield RULE.found("", why, output=output.name, value=output.sqnr_db, limit=least)
+    return too_low(RULE, subject, LIMIT, lambda output: output.sqnr_db, "{:.1f} dB")
 
 
 RULE = Rule("GO510", "drift-sqnr", Level.ERROR, check, stage=Stage.REFERENCE)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import too_low
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule, Stage
 from graphopt.check.subject import Subject
@@ -23,11 +24,7 @@ LIMIT = "min-top1"
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Compare every output that has the figure."""
-    least = subject.budget(LIMIT)
-    for output in subject.drift.outputs:
-        if output.top1 is not None and output.top1 < least:
-            why = f"output '{output.name}': {output.top1:.4f}, less than the limit of {least:g}"
-            yield RULE.found("", why, output=output.name, value=output.top1, limit=least)
+    return too_low(RULE, subject, LIMIT, lambda output: output.top1, "{:.4f}")
 
 
 RULE = Rule("GO512", "drift-top1", Level.ERROR, check, stage=Stage.REFERENCE)

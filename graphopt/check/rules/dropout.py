@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import rewritten
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -21,11 +22,9 @@ from graphopt.check.subject import Subject
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Ask simplify."""
-    for rewrite in subject.simplified:
-        label, key = subject.node_of(rewrite.where)
-        op = subject.op_of(key)
-        if rewrite.code == "neutral" and op == "Dropout":
-            yield RULE.found(label, "it does nothing outside of training", key=key)
+    for node in rewritten(subject, "neutral"):
+        if node.op == "Dropout":
+            yield RULE.found(node.label, "it does nothing outside of training", key=node.key)
 
 
 RULE = Rule("GO109", "dropout", Level.ERROR, check, fix="simplify")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import rewritten
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -20,10 +21,8 @@ from graphopt.check.subject import Subject
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Ask simplify."""
-    for rewrite in subject.simplified:
-        label, key = subject.node_of(rewrite.where)
-        if rewrite.code == "duplicate-node":
-            yield RULE.found(label, rewrite.what, key=key)
+    for node in rewritten(subject, "duplicate-node"):
+        yield RULE.found(node.label, node.what, key=node.key)
 
 
 RULE = Rule("GO111", "duplicate-node", Level.ERROR, check, fix="simplify")

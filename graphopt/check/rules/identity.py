@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import rewritten
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -20,11 +21,9 @@ from graphopt.check.subject import Subject
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Ask simplify."""
-    for rewrite in subject.simplified:
-        label, key = subject.node_of(rewrite.where)
-        op = subject.op_of(key)
-        if rewrite.code == "neutral" and op == "Identity":
-            yield RULE.found(label, "its output is its input", key=key)
+    for node in rewritten(subject, "neutral"):
+        if node.op == "Identity":
+            yield RULE.found(node.label, "its output is its input", key=node.key)
 
 
 RULE = Rule("GO108", "identity", Level.ERROR, check, fix="simplify")

@@ -13,23 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import rewritten
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
+from graphopt.check.rules.redundant_layout_change import LAYOUT
 from graphopt.check.subject import Subject
 
-NAMED = frozenset(
-    ("Identity", "Dropout", "Cast", "CastLike", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Slice", "Pad")
-)
+NAMED = LAYOUT | {"Identity", "Dropout"}
 """Those have rules of their own."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Ask simplify."""
-    for rewrite in subject.simplified:
-        label, key = subject.node_of(rewrite.where)
-        op = subject.op_of(key)
-        if rewrite.code == "neutral" and op not in NAMED and key:
-            yield RULE.found(label, "its output is its input", key=key)
+    for node in rewritten(subject, "neutral"):
+        if node.op not in NAMED and node.key:
+            yield RULE.found(node.label, "its output is its input", key=node.key)
 
 
 RULE = Rule("GO112", "neutral-operator", Level.ERROR, check, fix="simplify")

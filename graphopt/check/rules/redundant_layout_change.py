@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import rewritten
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -23,11 +24,9 @@ LAYOUT = frozenset(("Cast", "CastLike", "Transpose", "Reshape", "Squeeze", "Unsq
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Ask simplify."""
-    for rewrite in subject.simplified:
-        label, key = subject.node_of(rewrite.where)
-        op = subject.op_of(key)
-        if rewrite.code == "redundant-pair" or (rewrite.code == "neutral" and op in LAYOUT):
-            yield RULE.found(label, f"simplify would do without it: {rewrite.what}", key=key)
+    for node in rewritten(subject, "redundant-pair", "neutral"):
+        if node.code == "redundant-pair" or node.op in LAYOUT:
+            yield RULE.found(node.label, f"simplify would do without it: {node.what}", key=node.key)
 
 
 RULE = Rule("GO105", "redundant-layout-change", Level.ERROR, check, fix="simplify")

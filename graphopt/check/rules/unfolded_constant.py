@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.asking import rewritten
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -21,10 +22,9 @@ from graphopt.check.subject import Subject
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Ask simplify."""
-    for rewrite in subject.simplified:
-        label, key = subject.node_of(rewrite.where)
-        if rewrite.code in ("constant", "computed-shape") and key:
-            yield RULE.found(label, f"simplify would compute it: {rewrite.what}", key=key)
+    for node in rewritten(subject, "constant", "computed-shape"):
+        if node.key:
+            yield RULE.found(node.label, f"simplify would compute it: {node.what}", key=node.key)
 
 
 RULE = Rule("GO107", "unfolded-constant", Level.WARNING, check, fix="simplify")

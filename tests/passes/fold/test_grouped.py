@@ -15,7 +15,7 @@ from graphopt.model import Model
 from tests.nets import Net, feed_for, ops_of
 from tests.oracle import evaluate
 from tests.passes.fold.moved import Build, deconv, ints, nearest, sliced, upscaled, x
-from tests.passes.fold.test_fold import fold
+from tests.passes.fold.test_fold import fold, is_refused
 
 PIXELS = 81
 """Of the image of ``x``: 9 x 9."""
@@ -182,9 +182,4 @@ REFUSED: dict[str, tuple[Build, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_its_twin_is_left_alone(name: str) -> None:
-    build, code = REFUSED[name]
-    net = Net(seed=len(name))
-    proto = net.model(build(net))
-    folded, outcome = fold(proto)
-    assert ops_of(folded) == ops_of(proto)
-    assert code in {r.code for r in outcome.refusals}
+    is_refused(*REFUSED[name], name)

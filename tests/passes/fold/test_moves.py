@@ -8,7 +8,7 @@ import pytest
 
 from tests.nets import Net, feed_for, ops_of
 from tests.passes.fold.moved import MOVED, Build, deconv, ints, nearest, shuffled, sliced, upscaled, x
-from tests.passes.fold.test_fold import error, fold
+from tests.passes.fold.test_fold import error, fold, is_refused
 
 
 @pytest.mark.parametrize("name", MOVED)
@@ -74,12 +74,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_one_map_is_refused_with_its_reason(name: str) -> None:
-    build, code = REFUSED[name]
-    net = Net(seed=len(name))
-    proto = net.model(build(net))
-    folded, outcome = fold(proto)
-    assert ops_of(folded) == ops_of(proto)
-    assert code in {r.code for r in outcome.refusals}
+    is_refused(*REFUSED[name], name)
 
 
 def test_a_shuffle_of_unknown_batch_and_size_is_a_selection() -> None:

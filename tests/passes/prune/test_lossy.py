@@ -12,7 +12,7 @@ from graphopt.analysis.channels import ChannelGraph, Channels
 from graphopt.model import Model
 from graphopt.passes.prune import Prune
 from graphopt.pipeline import Context
-from tests.analysis.channels.cases import fused_attention, grouped_query
+from tests.analysis.channels.sequences import fused_attention, grouped_query
 from tests.nets import Net
 from tests.passes.prune.oracle import TOLERANCE, distance, prune, random_removal
 

@@ -14,18 +14,18 @@ from graphopt.model import Model
 from graphopt.passes.prune import Prune
 from graphopt.passes.prune.reorder import Moves, parts_of, reordered
 from graphopt.pipeline import Context, Outcome
-from tests.analysis.channels import cases
+from tests.analysis.channels import networks, sequences
 from tests.nets import Net
 from tests.passes.prune.oracle import TOLERANCE, channels_of, distance
 
 Build = Callable[[Net], str]
 
 NETWORKS: dict[str, Build] = {
-    "grouped": cases.grouped,
-    "shuffle": cases.shuffle,
-    "uneven shuffle": cases.shuffle_uneven,
-    "fused attention": partial(cases.fused_attention, how="gather"),
-    "separate heads": partial(cases.fused_attention, how="split"),
+    "grouped": networks.grouped,
+    "shuffle": networks.shuffle,
+    "uneven shuffle": networks.shuffle_uneven,
+    "fused attention": partial(sequences.fused_attention, how="gather"),
+    "separate heads": partial(sequences.fused_attention, how="split"),
 }
 
 
@@ -87,9 +87,9 @@ def test_other_numbers_of_channels_are_refused_by_name(tmp_path: Path, name: str
 
 def test_masks_that_differ_may_be_joined(tmp_path: Path) -> None:
     masks = {"spine": [8, 1, 2], "c0": [8, 2, 5]}
-    _, refused = run(tmp_path, cases.residual, **masks)
+    _, refused = run(tmp_path, networks.residual, **masks)
     assert [r.code for r in refused.refusals if r.code != "frozen-channels"] == ["mask-conflict"]
-    model, outcome = run(tmp_path, cases.residual, "intersect", **masks)
+    model, outcome = run(tmp_path, networks.residual, "intersect", **masks)
     assert [r.what for r in outcome.rewrites] == ["8 -> 5 channels"]
     assert outcome.reference is not None
     assert distance(outcome.reference, model) <= TOLERANCE
