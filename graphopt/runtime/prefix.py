@@ -1,4 +1,4 @@
-"""The part of a model that some tensors need: for streaming, so that what lies behind them is not computed."""
+"""The part of a model that some tensors need: for streaming, so that what lies behind them is not computed, nor what is known."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 import onnx
 
 
-def prefix(proto: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+def prefix(proto: onnx.ModelProto, outputs: Sequence[str], known: Sequence[onnx.ValueInfoProto] | None = None) -> onnx.ModelProto:
     """A model whose outputs are ``outputs``, tensors of ``proto``'s outermost graph, with just the nodes that they need.
 
-    Inputs stay, all of them. Types of new outputs are left open; onnxruntime infers them. Raises ValueError for a name
-    that the graph does not have.
+    Inputs stay, all of them; with ``known``, tensors that are not to be computed but given, these are the inputs, and of the
+    graph's own those that are needed besides. Types of new outputs are left open; onnxruntime infers them. Raises ValueError for
+    a name that the graph does not have.
     """
     graph = proto.graph
-    producers = {name: node for node in graph.node for name in node.output if name}
-    given = {value.name for value in graph.input} | set(_initializers(graph))
+    given_up = {value.name for value in known or ()}
+    producers = {name: node for node in graph.node for name in node.output if name and name not in given_up}
+    given = {value.name for value in graph.input} | set(_initializers(graph)) | given_up
     needed: set[int] = set()
     read: set[str] = set()
     waiting = list(dict.fromkeys(outputs))
@@ -31,7 +33,10 @@ def prefix(proto: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
         if node is not None and id(node) not in needed:
             needed.add(id(node))
             waiting.extend(reads(node))
-    return _cut(proto, [node for node in graph.node if id(node) in needed], read, outputs)
+    inputs = list(graph.input)
+    if known is not None:
+        inputs = [*known, *(value for value in inputs if value.name in read and value.name not in given_up)]
+    return _cut(proto, [node for node in graph.node if id(node) in needed], read, outputs, inputs)
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
@@ -49,12 +54,18 @@ def _initializers(graph: onnx.GraphProto) -> Iterator[str]:
     yield from (tensor.values.name for tensor in graph.sparse_initializer)
 
 
-def _cut(proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], read: set[str], outputs: Sequence[str]) -> onnx.ModelProto:
+def _cut(
+    proto: onnx.ModelProto,
+    nodes: Iterable[onnx.NodeProto],
+    read: set[str],
+    outputs: Sequence[str],
+    inputs: Sequence[onnx.ValueInfoProto],
+) -> onnx.ModelProto:
     graph = proto.graph
     result = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     result.graph.name = graph.name
     result.graph.node.extend(nodes)
-    result.graph.input.extend(graph.input)
+    result.graph.input.extend(inputs)
     result.graph.initializer.extend(t for t in graph.initializer if t.name in read)
     result.graph.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in read)
     declared = {value.name: value for value in graph.output}

@@ -76,7 +76,7 @@ def stream(
     for number, names in enumerate(groups):
         session = Session(prefix(proto, names), threads=threads, label=label) if names else None
         given = [name for name in wanted if name in inputs] if number == 0 else []
-        size = batch if session is None or _rows_independent(session, feeds, batch) else 1
+        size = batch if session is None or rows_independent(session, feeds, batch) else 1
         for feed in feeds.batches(size):
             for name in given:
                 consume(name, np.array(feed[name]))
@@ -164,7 +164,7 @@ def _hand_over(values: dict[str, Array], consume: Callable[[str, Array], None]) 
         consume(name, values.pop(name))
 
 
-def _rows_independent(session: Session, feeds: Feeds, batch: int) -> bool:
+def rows_independent(session: Session, feeds: Feeds, batch: int) -> bool:
     """Whether the first batch gives, row by row, what its feeds give alone."""
     if batch <= 1 or len(feeds) < 2:
         return batch <= 1

@@ -1,79 +1,46 @@
 """How much to take from which group.
 
-Groups shrink in steps that keep widths on a multiple. What a removal costs is an error at the model's output, measured for each
-group alone at a few widths and interpolated between; what it saves is counted exactly: the multiply-accumulates of an operator
-are proportional to its rows times its columns, so savings depend on what else is removed. The choice is greedy, always the
-removal (of one or more steps of one group) with the least added error for each multiply-accumulate saved, until the budget is
-met; then steps are given back and exchanged as long as that lowers the error within the budget. With convex error curves and
-fixed savings that is the optimum but for the last step.
+Groups shrink in steps that keep widths on a multiple; a rung of a group's ladder is a number of units that may go. What a
+removal costs is an error at the model's output, measured for each group alone at a few widths and interpolated between; what it
+saves is counted exactly (``costs``), and depends on what else goes. So this is a knapsack with a rung to choose for every group,
+whose savings are products of the choices:
+
+1. *greedy*: always the removal with the least added error for what it saves, until the budget is met, then steps given back and
+   exchanged as long as that lowers the error within the budget;
+2. *exact, linearised*: with the savings as they are around the last choice, c(x) + sum over g of c(x, g -> r) - c(x), an integer
+   program (HiGHS) finds the best rungs; around these it is linearised anew, with the budget tightened by what the last choice
+   exceeded it by;
+3. *fix-up*: what is left of the budget, counted exactly, is given back: the result is not smaller than it may be.
+
+Of all choices that keep the budget the one that comes within ``NEAR`` of it, if there is one, at the least error wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
 
-from graphopt.analysis.channels import ChannelGraph, Group
+from graphopt.analysis.channels import Group
+from graphopt.passes.prune.costs import Cost
 
 Floats = NDArray[np.float64]
+Ladders = Sequence[Sequence[int]]
+Errors = Sequence[Callable[[int], float]]
 
+NEAR = 0.99
+"""A budget counts as met closely when the result has at least this share of it."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Term:
-    """The cost of one operator: ``macs`` times the kept shares of its rows, of its columns and so on."""
+_ROUNDS = 8
+_NODES = 2000
+"""Of the search tree: a bound that does not depend on the machine, as a time would."""
 
-    macs: float
-    sides: tuple[tuple[tuple[int, float], ...], ...]
-
-    def count(self, removed: Sequence[int]) -> float:
-        left = self.macs
-        for side in self.sides:
-            left *= 1.0 - sum(share * removed[g] for g, share in side)
-        return left
-
-
-class Macs:
-    """Multiply-accumulates of a model as a function of how many units of each group are removed."""
-
-    def __init__(self, graph: ChannelGraph, groups: Sequence[Group]) -> None:
-        owner = {int(u): k for k, g in enumerate(groups) for u in g.units}
-        self.total = float(graph.cost.macs)
-        self._terms: list[_Term] = []
-        self._of: list[list[int]] = [[] for _ in groups]
-        for macs, classes in graph.factors():
-            if not macs:
-                continue
-            sides = tuple(_shares(c.tolist(), owner) for c in classes)
-            for index in {g for side in sides for g, _ in side}:
-                self._of[index].append(len(self._terms))
-            self._terms.append(_Term(macs, sides))
-
-    def count(self, removed: Sequence[int]) -> float:
-        """In all."""
-        return self.total - sum(t.macs - t.count(removed) for t in self._terms)
-
-    def change(self, removed: list[int], group: int, units: int) -> float:
-        """What removing another ``units`` of a group saves."""
-        terms = [self._terms[k] for k in self._of[group]]
-        before = sum(t.count(removed) for t in terms)
-        removed[group] += units
-        after = sum(t.count(removed) for t in terms)
-        removed[group] -= units
-        return before - after
-
-
-def _shares(classes: list[int], owner: dict[int, int]) -> tuple[tuple[int, float], ...]:
-    """By group: the share of one unit in an axis whose elements have these classes."""
-    counts: dict[int, int] = {}
-    units: dict[int, set[int]] = {}
-    for c in classes:
-        if c in owner:
-            counts[owner[c]] = counts.get(owner[c], 0) + 1
-            units.setdefault(owner[c], set()).add(c)
-    return tuple((g, n / len(units[g]) / len(classes)) for g, n in counts.items())
+_PAIRS = 200_000
+"""Exchanges of two groups that are looked at to come near a budget."""
 
 
 @dataclass(slots=True)
@@ -106,37 +73,70 @@ def steps(group: Group, multiple: int, floor: float = 0.125) -> list[int]:
     return [0, *sorted(group.size - w for w in widths)]
 
 
-def allocate(macs: Macs, ladders: Sequence[Sequence[int]], curves: Sequence[Curve], target: float) -> list[int]:
-    """How many units to remove from each group so that the model has at most ``target`` multiply-accumulates."""
-    place = [0] * len(ladders)
-    removed = [0] * len(ladders)
-    current = macs.count(removed)
-    while current > target:
-        best = _cheapest(macs, ladders, curves, place, removed, current - target)
-        if best is None:
+def allocate(cost: Cost, ladders: Ladders, errors: Errors, target: float) -> list[int]:
+    """How many units to remove from each group so that the model costs at most ``target``.
+
+    Where nothing does, the removal of the last rungs. Groups whose removal saves nothing keep their first rung.
+    """
+    best = _greedy(cost, ladders, errors, target)
+    if cost.count(best) > target:
+        return best
+    found = [best]
+    at, room = best, target
+    for _ in range(_ROUNDS):
+        made = _program(cost, ladders, errors, at, room, target)
+        if made is None or made == at:
             break
+        at, excess = made, cost.count(made) - target
+        if excess > 0:
+            room -= excess
+        else:
+            found.append(_settled(cost, ladders, errors, made, target))
+    chosen = min(found, key=lambda x: _rank(cost, errors, x, target))
+    if cost.count(chosen) < NEAR * target:
+        chosen = min(chosen, _nearer(cost, ladders, errors, chosen, target), key=lambda x: _rank(cost, errors, x, target))
+    return chosen
+
+
+def total(errors: Errors, removed: Sequence[int]) -> float:
+    """The predicted error of a choice."""
+    return sum(e(n) for e, n in zip(errors, removed, strict=True))
+
+
+def _rank(cost: Cost, errors: Errors, removed: list[int], target: float) -> tuple[bool, float]:
+    count = cost.count(removed)
+    near = NEAR * target <= count <= target
+    return (not near, total(errors, removed) if near else -count if count <= target else count)
+
+
+# -- greedy ------------------------------------------------------------------------------------------------------------------
+
+
+def _greedy(cost: Cost, ladders: Ladders, errors: Errors, target: float) -> list[int]:
+    place = [0] * len(ladders)
+    removed = [ladder[0] for ladder in ladders]
+    current = cost.count(removed)
+    while current > target:
+        best = _cheapest(cost, ladders, errors, place, removed, current - target)
+        if best is None:
+            return removed
         group, at = best
-        current -= macs.change(removed, group, ladders[group][at] - removed[group])
+        current -= cost.change(removed, group, ladders[group][at] - removed[group])
         place[group], removed[group] = at, ladders[group][at]
-    return _settle(macs, ladders, curves, place, removed, target)
+    return _settled(cost, ladders, errors, removed, target)
 
 
 def _cheapest(
-    macs: Macs,
-    ladders: Sequence[Sequence[int]],
-    curves: Sequence[Curve],
-    place: Sequence[int],
-    removed: list[int],
-    needed: float,
+    cost: Cost, ladders: Ladders, errors: Errors, place: Sequence[int], removed: list[int], needed: float
 ) -> tuple[int, int] | None:
-    """The group and the rung whose removal adds the least error for each multiply-accumulate that is needed."""
+    """The group and the rung whose removal adds the least error for what is saved of what is needed."""
     best: tuple[float, int, int] | None = None
     for group, ladder in enumerate(ladders):
         for at in range(place[group] + 1, len(ladder)):
-            saved = macs.change(removed, group, ladder[at] - removed[group])
+            saved = cost.change(removed, group, ladder[at] - removed[group])
             if saved <= 0:
                 continue
-            price = (curves[group](ladder[at]) - curves[group](removed[group])) / min(saved, needed)
+            price = (errors[group](ladder[at]) - errors[group](removed[group])) / min(saved, needed)
             if best is None or price < best[0]:
                 best = (price, group, at)
             if saved >= needed:
@@ -144,32 +144,59 @@ def _cheapest(
     return None if best is None else best[1:]
 
 
-def _settle(
-    macs: Macs,
-    ladders: Sequence[Sequence[int]],
-    curves: Sequence[Curve],
-    place: list[int],
-    removed: list[int],
-    target: float,
-) -> list[int]:
-    """Give back and exchange single steps while that lowers the error and keeps the budget."""
+# -- exact -------------------------------------------------------------------------------------------------------------------
+
+
+def _program(cost: Cost, ladders: Ladders, errors: Errors, at: list[int], room: float, target: float) -> list[int] | None:
+    """The best rungs with savings as they are around ``at``; None if none keep ``room``."""
+    base = cost.count(at)
+    groups = [(g, n) for g, ladder in enumerate(ladders) for n in ladder]
+    error = np.asarray([errors[g](n) for g, n in groups])
+    spent = np.asarray([-cost.change(at, g, n - at[g]) for g, n in groups])
+    rows = csr_array((np.ones(len(groups)), (np.asarray([g for g, _ in groups]), np.arange(len(groups)))))
+    scale = max(target, 1.0)
+    budget = LinearConstraint((spent / scale)[None], -np.inf, (room - base) / scale)
+    # Costs of the objective that differ by less than rounding would leave the choice to chance.
+    result = milp(
+        error / max(float(error.max(initial=0.0)), 1e-30),
+        integrality=np.ones(len(groups), np.int64),
+        bounds=Bounds(0, 1),
+        constraints=[LinearConstraint(rows, 1, 1), budget],
+        options={"node_limit": _NODES, "mip_rel_gap": 1e-4},
+    )
+    if result.x is None:
+        return None
+    made = list(at)
+    for (g, n), taken in zip(groups, result.x, strict=True):
+        if taken > 0.5:
+            made[g] = n
+    return made
+
+
+# -- fix-up ------------------------------------------------------------------------------------------------------------------
+
+
+def _settled(cost: Cost, ladders: Ladders, errors: Errors, choice: Sequence[int], target: float) -> list[int]:
+    """Give back and exchange single rungs while that lowers the error and keeps the budget."""
+    removed = list(choice)
+    place = [list(ladder).index(n) for ladder, n in zip(ladders, removed, strict=True)]
     for _ in range(64):
-        slack = target - macs.count(removed)
+        slack = target - cost.count(removed)
         if slack < 0:
             break
         best: tuple[float, int, int] | None = None
         for up in (g for g in range(len(ladders)) if place[g] > 0):
             back = ladders[up][place[up] - 1]
-            gain = curves[up](removed[up]) - curves[up](back)
-            cost = -macs.change(removed, up, back - removed[up])
-            if cost <= slack and gain > 0 and (best is None or gain > best[0]):
+            gain = errors[up](removed[up]) - errors[up](back)
+            price = -cost.change(removed, up, back - removed[up])
+            if price <= slack and gain > 0 and (best is None or gain > best[0]):
                 best = (gain, up, -1)
             kept, removed[up] = removed[up], back
             for down in (g for g in range(len(ladders)) if g != up and place[g] + 1 < len(ladders[g])):
                 more = ladders[down][place[down] + 1]
-                net = gain - (curves[down](more) - curves[down](removed[down]))
-                saved = macs.change(removed, down, more - removed[down])
-                if net > 1e-15 and cost - saved <= slack and (best is None or net > best[0]):
+                net = gain - (errors[down](more) - errors[down](removed[down]))
+                saved = cost.change(removed, down, more - removed[down])
+                if net > 1e-15 and price - saved <= slack and (best is None or net > best[0]):
                     best = (net, up, down)
             removed[up] = kept
         if best is None:
@@ -181,3 +208,29 @@ def _settle(
             place[down] += 1
             removed[down] = ladders[down][place[down]]
     return removed
+
+
+def _nearer(cost: Cost, ladders: Ladders, errors: Errors, choice: list[int], target: float) -> list[int]:
+    """The best choice that differs in two groups at most and comes within ``NEAR`` of the budget; ``choice`` if none does."""
+    base = cost.count(choice)
+    best, least = choice, np.inf
+    moves = [(g, n, -cost.change(choice, g, n - choice[g])) for g, ladder in enumerate(ladders) for n in ladder if n != choice[g]]
+    window = (NEAR * target - base, target - base)
+    room = _PAIRS
+    for first, (g, n, price) in enumerate(moves):
+        made = list(choice)
+        made[g] = n
+        if window[0] <= price <= window[1] and total(errors, made) < least:
+            best, least = made, total(errors, made)
+        for h, m, other in moves[first + 1 :]:
+            # Near enough, as if the two did not meet in one operator; then counted as it is.
+            if h == g or not 2 * window[0] - window[1] <= price + other <= window[1] + (window[1] - window[0]):
+                continue
+            room -= 1
+            if room < 0:
+                return best
+            both = list(made)
+            both[h] = m
+            if NEAR * target <= cost.count(both) <= target and total(errors, both) < least:
+                best, least = both, total(errors, both)
+    return best

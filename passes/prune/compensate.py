@@ -13,6 +13,7 @@ as it is where no bias can be.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,12 +109,13 @@ class Bias:
         node = graph.nodes[mixer.node]
         slot = bias_slot(graph, mixer)
         labels = out_labels(graph, mixer)
-        self._alpha = attrs.float_(node, "alpha", 1.0) if node.op == "Gemm" else 1.0
+        self.alpha = attrs.float_(node, "alpha", 1.0) if node.op == "Gemm" else 1.0
         self._beta = attrs.float_(node, "beta", 1.0) if node.op == "Gemm" else 1.0
         self._count = 0 if labels is None else labels.size
         weight = graph.model.value(node.inputs[mixer.weight])
         self._dtype = np.dtype(np.float32) if weight is None else weight.dtype
         self._old: Floats | None = None
+        self._own = slot is not None and slot[0] == mixer.node
         self.possible = slot is not None and labels is not None and node.op != "ConvTranspose" and self._beta != 0
         if not self.possible or slot is None:
             return
@@ -129,5 +131,21 @@ class Bias:
         """The bias with ``shift`` added; None if it cannot be changed or need not."""
         if not self.possible or shift.size != self._count or not shift.any():
             return None
-        old = np.zeros(self._count) if self._old is None else self._old
-        return (old + self._alpha / self._beta * shift).astype(self._dtype)
+        return self.of(shift)
+
+    def of(self, shift: Floats) -> NDArray[Any]:
+        """The bias with ``shift`` added, which is in the scale of the weighted sum."""
+        return (self._known + self.alpha / self._beta * shift).astype(self._dtype)
+
+    def shift(self, bias: NDArray[Any]) -> Floats:
+        """The inverse of ``of``."""
+        return np.asarray((bias.reshape(-1).astype(np.float64) - self._known) * self._beta / self.alpha, np.float64)
+
+    @property
+    def offset(self) -> Floats:
+        """What the bias that there was adds to the operator's own output."""
+        return self._beta * self._known if self._own else np.zeros(self._count)
+
+    @property
+    def _known(self) -> Floats:
+        return np.zeros(self._count) if self._old is None else self._old

@@ -6,26 +6,33 @@ group's channels, the compensated weights for any removal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.analysis.channels import ChannelGraph, Group
+from graphopt.model import Model
 from graphopt.ops.channels import Labels, Mixer
-from graphopt.passes.prune.allocate import Curve, Macs, allocate, steps
+from graphopt.passes.prune.allocate import Curve, allocate, steps
+from graphopt.passes.prune.budget import Budget
 from graphopt.passes.prune.compensate import compensated
+from graphopt.passes.prune.costs import Cost
 from graphopt.passes.prune.dead import Dead, absorbed
 from graphopt.passes.prune.importance import by_activations, by_norm, mixers_of
-from graphopt.passes.prune.reference import Weights
+from graphopt.passes.prune.reference import Weights, masked, reference
+from graphopt.passes.prune.refit import Refit, Refitter, layers_behind
 from graphopt.passes.prune.reorder import Moves
-from graphopt.passes.prune.sensitivity import curves
+from graphopt.passes.prune.sensitivity import Probe, batched, curves, first_tensor, measured_outputs, plan
 from graphopt.passes.prune.statistics import Statistics, gather
 from graphopt.pipeline import Context
 from graphopt.runtime import Feeds
 
 Removed = NDArray[np.bool_]
+
+_ROUNDS = 4
+"""Rounds of exchanges between groups, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Settings:
     activations: bool
     compensate: bool
     ridge: float
+    refit: bool = True
 
 
 @dataclass(slots=True)
@@ -48,10 +56,14 @@ class Planner:
     groups: list[Group]
     moves: Moves = field(default_factory=Moves)
     """Where channels of blocks that shrink alike were moved in ``graph``, against the model as it was."""
+    budget: Budget | None = None
     dead: Dead | None = None
     """What is dead, if only that is to go."""
     fit: Feeds | None = None
     held: Feeds | None = None
+    refit: Refit | None = None
+    probe: Probe | None = None
+    reached: float = 0.0
     statistics: Statistics = field(default_factory=Statistics)
     orders: dict[str, Labels] = field(default_factory=dict[str, Labels])
     curves: dict[str, Curve] = field(default_factory=dict[str, Curve])
@@ -67,10 +79,6 @@ class Planner:
             return Statistics()
         with self.ctx.progress("statistics", len(feeds)) as bar:
             return gather(self.graph, self.readers(groups), feeds, self.ctx.seed, self.ctx.threads, bar.advance)
-
-    def measure_all(self, groups: Sequence[Group]) -> None:
-        """Statistics over all data."""
-        self.statistics = self.measure(groups, self.ctx.feeds)
 
     def feeds(self) -> tuple[Feeds, Feeds]:
         """Data to fit on, and to judge by."""
@@ -95,27 +103,58 @@ class Planner:
             return {}
         return compensated(self.graph, self.graph.flow.mixers, removed, self.statistics, self.settings.ridge)
 
+    def recovered(self, removed: Removed) -> Mapping[str, Weights]:
+        """New weights for a removal that is settled: compensated, then refitted where held-out samples say that it helps."""
+        if self.dead is not None or not self.settings.compensate:
+            return self.update(removed)
+        fit, held = self.feeds()
+        groups = [g for g in self.groups if removed[g.units].any()]
+        if not self.statistics.moments:
+            self.statistics = self.measure(groups, fit)
+        updates = dict(self.update(removed))
+        if len(fit) < len(self.ctx.feeds):
+            # What is held out is needed to judge; what was judged may learn from all.
+            self.statistics = self.statistics.joined(self.measure(groups, held))
+        whole = self.update(removed)
+        if not self.settings.refit:
+            return whole
+        ends = measured_outputs(self.graph.model)
+        samples = {k: batched(self.graph.model, f, ends, self.ctx.threads) for k, f in (("fit", fit), ("held", held))}
+        count = len(layers_behind(self.graph, removed, updates))
+        with self.ctx.progress("refit", count) as bar:
+            refitter = Refitter(self.graph, removed, updates, whole, samples, self.ctx.seed, self.ctx.threads)
+            self.refit = refitter.run(bar.advance)
+        return self.refit.updates
+
     def by_ratio(self, ratio: float) -> Labels:
         """Of each group the share ``ratio``, less what widths on a multiple forbid."""
         if not self.statistics.moments:
-            self.measure_all(self.groups)
+            self.statistics = self.measure(self.groups, self.feeds()[0])
         chosen: list[Labels] = []
         for group in self.groups:
             count = max(n for n in steps(group, self.settings.multiple, 0.0) if n <= ratio * group.size + 1e-9)
             chosen.append(self.order(group)[:count])
         return np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
 
-    def by_macs(self, target: float) -> Labels:
-        """What brings the model to ``target`` multiply-accumulates at the least error of its output."""
+    def reaches(self, target: float) -> bool:
+        """Whether any choice that was looked at comes to ``target``: asking for less is of use then."""
+        return self.reached <= target
+
+    def by_budget(self, target: float) -> Labels:
+        """What brings the model to ``target`` of the budget's metric at the least error of its output."""
         ladders = {g.id: steps(g, self.settings.multiple) for g in self.groups}
         groups = [g for g in self.groups if len(ladders[g.id]) > 1]
         if not groups:
             return np.zeros(0, np.int64)
         if not self.curves:
             self._measure_curves(groups, [ladders[g.id] for g in groups])
-        macs = Macs(self.graph, groups)
-        rungs = [ladders[g.id] for g in groups]
-        counts = allocate(macs, rungs, [self.curves[g.id] for g in groups], target)
+        if self.budget is None:
+            return np.zeros(0, np.int64)
+        cost, rungs = self.budget.cost(self.graph, groups), [ladders[g.id] for g in groups]
+        counts = allocate(cost, rungs, [self.curves[g.id] for g in groups], target)
+        if self.probe is not None:
+            counts = self._improved(groups, rungs, cost, counts, target)
+        self.reached = cost.count(counts)
         return np.concatenate([self.order(g)[:n] for g, n in zip(groups, counts, strict=True)])
 
     def _measure_curves(self, groups: Sequence[Group], ladders: Sequence[Sequence[int]]) -> None:
@@ -123,9 +162,79 @@ class Planner:
         self.statistics = self.measure(groups, fit)
         with self.ctx.progress("sensitivity", len(groups)) as bar:
             orders = [self.order(g) for g in groups]
-            made = curves(self.graph, groups, orders, ladders, held, self.update, self.ctx.threads, bar.advance)
+            widths, samples = plan(len(groups), self.graph.cost.macs, len(held))
+            self.probe = Probe(self.graph, held.take(samples), self.ctx.threads)
+            made = curves(self.graph, groups, orders, ladders, self.probe, widths, self.update, bar.advance)
         self.curves = {g.id: c for g, c in zip(groups, made, strict=True)}
-        # What is held out is needed to judge; from here on nothing is judged, so all data may help.
-        if len(fit) < len(self.ctx.feeds):
-            self.statistics = self.statistics.joined(self.measure(groups, held))
-            self.orders.clear()
+
+    def _improved(
+        self, groups: Sequence[Group], ladders: Sequence[Sequence[int]], cost: Cost, counts: list[int], target: float
+    ) -> list[int]:
+        """``counts`` exchanged rung by rung while that lowers the error of the whole as it is measured.
+
+        Errors of groups do not quite add up. So around a choice each group is tried with a rung more and a rung less, in the
+        network in which the others have what they have; the best choice among these neighbours is measured, and taken if better.
+        """
+        probe = self.probe
+        if probe is None or cost.count(counts) > target:
+            return counts
+        firsts = [first_tensor(self.graph, g) for g in groups]
+        places = {n.outputs[0].name: k for k, n in enumerate(self.graph.model.graph.nodes) if n.outputs}
+        turn = sorted(range(len(groups)), key=lambda g: places[firsts[g]])
+        least = self._error(probe, groups, counts)
+        with self.ctx.progress("exchange", _ROUNDS * len(groups)) as bar:
+            for _ in range(_ROUNDS):
+                probe.start(self._variant(groups, counts))
+                near = [_neighbours(ladder, n) for ladder, n in zip(ladders, counts, strict=True)]
+                errors = [{n: least} for n in counts]
+                for g in turn:
+                    for n in near[g]:
+                        if n != counts[g]:
+                            tried = [*counts[:g], n, *counts[g + 1 :]]
+                            errors[g][n] = probe.error(self._variant(groups, tried), firsts[g])
+                    bar.advance()
+                better = self._exchange(probe, groups, cost, near, [_ordered(e) for e in errors], counts, least, target)
+                if better is None:
+                    break
+                counts, least = better
+        return counts
+
+    def _exchange(
+        self,
+        probe: Probe,
+        groups: Sequence[Group],
+        cost: Cost,
+        near: Sequence[Sequence[int]],
+        errors: Sequence[Callable[[int], float]],
+        counts: list[int],
+        least: float,
+        target: float,
+    ) -> tuple[list[int], float] | None:
+        """The best choice among neighbours and its error, if it is less than ``least``: all exchanges at once, or the best half."""
+        made = allocate(cost, near, errors, target)
+        if made == counts or cost.count(made) > target:
+            return None
+        probe.start(self.graph.model)
+        error = self._error(probe, groups, made)
+        return (made, error) if error < least else None
+
+    def _variant(self, groups: Sequence[Group], counts: Sequence[int]) -> Model:
+        units = np.concatenate([self.order(g)[:n] for g, n in zip(groups, counts, strict=True)])
+        removed = self.graph.flow.table.marked(units)
+        return reference(self.graph, masked(self.graph, removed, self.update(removed)), removed)
+
+    def _error(self, probe: Probe, groups: Sequence[Group], counts: Sequence[int]) -> float:
+        probe.start(self.graph.model)
+        return probe.error(self._variant(groups, counts))
+
+
+def _neighbours(ladder: Sequence[int], count: int) -> list[int]:
+    at = list(ladder).index(count)
+    return list(ladder[max(0, at - 1) : at + 2])
+
+
+def _ordered(errors: Mapping[int, float]) -> Callable[[int], float]:
+    """Errors by number removed, made not to fall where more goes."""
+    rising = np.maximum.accumulate([errors[n] for n in sorted(errors)])
+    known = dict(zip(sorted(errors), rising.tolist(), strict=True))
+    return known.__getitem__

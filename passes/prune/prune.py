@@ -15,8 +15,11 @@ from graphopt.analysis.channels import ChannelGraph, Channels, Group, Problem
 from graphopt.errors import BudgetError, UsageError
 from graphopt.model import Model
 from graphopt.ops.channels import Labels
-from graphopt.passes.prune.allocate import Macs
+from graphopt.passes.prune.allocate import NEAR
+from graphopt.passes.prune.budget import METRICS, Budget, counted
+from graphopt.passes.prune.costs import macs_of
 from graphopt.passes.prune.dead import dead_units
+from graphopt.passes.prune.degenerate import Findings, examined
 from graphopt.passes.prune.importance import channel_norms
 from graphopt.passes.prune.masks import from_masks, read_masks
 from graphopt.passes.prune.plan import Planner, Settings
@@ -30,8 +33,8 @@ from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, op
 DEFAULT_MACS = 0.75
 """The budget when nothing is asked for."""
 
-_NEAR = 0.99
-"""A budget counts as met closely when the result has at least this share of it."""
+_TIGHTER = 4
+"""How often a budget is tightened that the finished model exceeds."""
 
 _MIXERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -46,6 +49,8 @@ class Prune(Pass):
     macs: float | None = option(
         None, "share of the multiply-accumulates to keep, at most (0.75 if there is data and no other goal)"
     )
+    params: float | None = option(None, "share of the parameters to keep, at most")
+    size: float | None = option(None, "share of the file's bytes to keep, at most")
     ratio: float | None = option(None, "share of each group's channels to remove; 0 removes only channels that are dead")
     masks: Path | None = option(None, "npz archive: tensor name -> boolean or number per channel; False and 0 are removed")
     conflicts: Literal["refuse", "intersect"] = option(
@@ -63,6 +68,7 @@ class Prune(Pass):
         False, "remove also channels that a normalisation averages over (the widths of transformers); what is left is not exact"
     )
     compensate: bool = option(True, "let the channels that stay make up for the removed ones (needs data)")
+    refit: bool = option(True, "fit what reads pruned channels anew, operator by operator, where held-out samples say it helps")
     ridge: float = option(1e-3, "regularisation of the compensation, relative to the mean energy of a channel")
 
     def run(self, model: Model, ctx: Context) -> Outcome:
@@ -79,12 +85,15 @@ class Prune(Pass):
             if g.frozen
         ]
         usable = _certifiable(graph, outcome)
-        settings = self._settings(ctx)
+        data = examined(ctx.feeds) if ctx.calibrated and self.ratio != 0 else Findings()
+        outcome.refusals += data.refusals
+        outcome.notes += [f"{r.where} {r.why}" for r in data.refusals]
+        settings = self._settings(ctx, data)
         chosen, moves = self._arranged(graph, usable, ctx, outcome)
         moved = reordered(graph, moves) if moves else graph
         if moved is None:
             moved, moves, chosen = graph, {}, self._unmoved(chosen, graph, moves, outcome)
-        planner = Planner(moved, ctx, settings, usable, moves)
+        planner = Planner(moved, ctx, settings, usable, moves, budget=self._budget(moved, ctx))
         removed = self._remove(planner, chosen, outcome)
         if removed is not None:
             self._apply(model, graph, planner, removed, outcome)
@@ -92,15 +101,15 @@ class Prune(Pass):
         return outcome
 
     def _validate(self) -> None:
-        goals = [name for name in ("macs", "ratio", "masks") if getattr(self, name) is not None]
+        goals = [name for name in (*METRICS, "ratio", "masks") if getattr(self, name, None) is not None]
         if len(goals) > 1:
             raise UsageError("GO940", str(self), f"{' and '.join(goals)} cannot be asked for together", "give one of them")
-        for name, low, high in (("macs", 0.0, 1.0), ("ratio", 0.0, 1.0)):
+        for name in ("macs", "params", "size"):
             value: float | None = getattr(self, name)
-            if value is not None and not (
-                low <= value <= high and (name != "ratio" or value < 1) and (name != "macs" or value > 0)
-            ):
-                raise UsageError("GO940", str(self), f"{name}={value} is not a share between {low:g} and {high:g}")
+            if value is not None and not 0 < value <= 1:
+                raise UsageError("GO940", str(self), f"{name}={value} is not a share between 0 and 1")
+        if self.ratio is not None and not 0 <= self.ratio < 1:
+            raise UsageError("GO940", str(self), f"ratio={self.ratio} is not a share from 0 to less than 1")
         if self.multiple is not None and self.multiple < 1:
             raise UsageError("GO940", str(self), f"multiple={self.multiple} is not a positive number")
         if not self.ridge > 0:
@@ -108,16 +117,17 @@ class Prune(Pass):
 
     def _settled(self, ctx: Context) -> Prune:
         """With a goal: with neither a goal nor data only what is dead may go."""
-        if self.macs is not None or self.ratio is not None or self.masks is not None or ctx.calibrated:
+        asked = any(getattr(self, name, None) is not None for name in (*METRICS, "ratio", "masks"))
+        if asked or ctx.calibrated:
             return self
         return replace(self, ratio=0.0)
 
-    def _settings(self, ctx: Context) -> Settings:
-        exact = self.ratio == 0
-        activations = self.importance == "activations" or (self.importance == "auto" and ctx.calibrated)
+    def _settings(self, ctx: Context, data: Findings) -> Settings:
+        exact = self.ratio == 0 or data.useless
+        activations = not data.useless and (self.importance == "activations" or (self.importance == "auto" and ctx.calibrated))
         multiple = self.multiple or max(1, ctx.target.channel_step("float32"))
         compensate = self.compensate and (ctx.calibrated or self.importance == "activations") and not exact
-        return Settings(multiple, activations, compensate, self.ridge)
+        return Settings(multiple, activations, compensate, self.ridge, self.refit)
 
     # -- deciding and checking -------------------------------------------------------------------------------------------
 
@@ -148,9 +158,9 @@ class Prune(Pass):
     def _remove(self, planner: Planner, chosen: Labels, outcome: Outcome) -> NDArray[np.bool_] | None:
         """The labels to remove, certified; groups that fail are left out and the rest is planned anew."""
         graph = planner.graph
-        budget = None
-        for _ in range(len(planner.groups) + 1):
-            units = self._units(planner, chosen, budget)
+        target = None if planner.budget is None else planner.budget.target
+        for _ in range(len(planner.groups) + _TIGHTER):
+            units = self._units(planner, chosen, target)
             if not units.size:
                 return None
             removed = graph.flow.table.marked(units)
@@ -159,37 +169,37 @@ class Prune(Pass):
             if failed:
                 _give_up(planner.groups, failed, outcome)
                 continue
-            after = Analyses(result.model).get(Cost(planner.ctx.input_shapes())).macs
-            goal = self._goal(graph)
-            if goal is None or after <= goal:
+            if planner.budget is None or target is None:
                 return removed
-            budget = (budget or goal) - (after - goal)
+            excess = planner.budget.measured(result.model) - planner.budget.target
+            if excess <= 0 or not planner.reaches(target):
+                return removed
+            target -= excess
         return None
 
-    def _goal(self, graph: ChannelGraph) -> float | None:
-        """Multiply-accumulates to reach, None if that is not what was asked for."""
+    def _budget(self, graph: ChannelGraph, ctx: Context) -> Budget | None:
+        """What was asked for; None if that is no budget."""
         if self.ratio is not None or self.masks is not None:
             return None
-        return (DEFAULT_MACS if self.macs is None else self.macs) * graph.cost.macs
+        metric = next((m for m in METRICS if getattr(self, m, None) is not None), "macs")
+        share = getattr(self, metric)
+        return counted(metric, DEFAULT_MACS if share is None else share, graph, ctx)
 
-    def _units(self, planner: Planner, chosen: Labels, budget: float | None) -> Labels:
+    def _units(self, planner: Planner, chosen: Labels, target: float | None) -> Labels:
         graph = planner.graph
         allowed = np.asarray(sorted(int(u) for g in planner.groups for u in g.units), np.int64)
         if self.masks is not None:
-            units = chosen[np.isin(chosen, allowed)]
-            planner.measure_all([g for g in planner.groups if np.isin(g.units, units).any()])
-            return units
+            return chosen[np.isin(chosen, allowed)]
         if self.ratio == 0:
             planner.dead = planner.dead or dead_units(graph)
             return _never_empty(planner.groups, planner.dead.units[np.isin(planner.dead.units, allowed)])
         if self.ratio is not None:
             return planner.by_ratio(self.ratio)
-        goal = self._goal(graph)
-        return planner.by_macs(budget or goal or 0.0)
+        return planner.by_budget(target or 0.0)
 
     def _apply(self, model: Model, original: ChannelGraph, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
         graph, moves = planner.graph, planner.moves
-        updates = planner.update(removed)
+        updates = planner.recovered(removed)
         if self.ratio == 0:
             outcome.reference = graph.model
         elif moves and not updates:
@@ -210,10 +220,9 @@ class Prune(Pass):
         outcome.refusals += _held(planner)
         after = Analyses(model).get(Cost(ctx.input_shapes())).macs if outcome.changed else before
         outcome.rewrites += _rewrites(graph, removed)
-        goal = self._goal(graph)
-        if goal is not None:
-            self._judge(goal, after, before, outcome, planner)
-            if graph.cost.unknown:
+        if planner.budget is not None:
+            self._judge(planner.budget, planner.budget.measured(model), outcome, planner)
+            if planner.budget.metric == "macs" and graph.cost.unknown:
                 outcome.notes.append(
                     f"the multiply-accumulates of {len(graph.cost.unknown)} operators are not known and not counted"
                 )
@@ -223,7 +232,7 @@ class Prune(Pass):
                 f"not exact (lossy-norm): {averages} normalisations average over fewer channels; the result was held against"
                 " the original in which they do so too"
             )
-        if not ctx.calibrated and removed is not None and (planner.settings.activations or goal is not None):
+        if not ctx.calibrated and removed is not None and (planner.settings.activations or planner.budget is not None):
             outcome.notes.append("channels were chosen without data: generated inputs say little about what the network needs")
         if not ctx.calibrated and self.ratio == 0 and removed is None:
             outcome.notes.append("no channel is dead, and without data (or a goal: macs, ratio, masks) no other is removed")
@@ -239,6 +248,8 @@ class Prune(Pass):
             importance="activations" if planner.settings.activations else "norm",
             compensated=planner.settings.compensate,
             lossy_norms=averages,
+            refitted={} if planner.refit is None else dict(planner.refit.kept),
+            held_out_errors=[] if planner.refit is None else list(planner.refit.errors),
             groups=[
                 {
                     "id": g.id,
@@ -251,17 +262,20 @@ class Prune(Pass):
             ],
         )
 
-    def _judge(self, goal: float, after: int, before: int, outcome: Outcome, planner: Planner) -> None:
-        if after <= goal:
-            if after < _NEAR * goal:
-                shares = f"{after / max(before, 1):.1%} of the MACs are left where {goal / max(before, 1):.1%} were allowed"
+    def _judge(self, budget: Budget, after: float, outcome: Outcome, planner: Planner) -> None:
+        total = max(budget.total, 1e-12)
+        outcome.facts["budget"] = {"metric": budget.metric, "target": budget.target, "reached": after, "before": budget.total}
+        if after <= budget.target:
+            if after < NEAR * budget.target:
+                shares = f"{after / total:.1%} of the {budget.words} are left where {budget.target / total:.1%} were allowed"
                 outcome.notes.append(f"{shares}: widths in multiples of {planner.settings.multiple} come no closer")
             return
-        reached = after / max(before, 1)
+        reached = after / total
         least = f"at their least for widths in multiples of {planner.settings.multiple}"
-        why = f"at most {1 - reached:.1%} of the MACs can go: the rest belongs to channels that are frozen or {least}"
-        if self.macs is not None:
-            raise BudgetError("GO401", str(self), why, f"ask for macs={reached + 0.005:.2f} or more, or a smaller multiple")
+        why = f"at most {1 - reached:.1%} of the {budget.words} can go: the rest belongs to channels that are frozen or {least}"
+        if getattr(self, budget.metric) is not None:
+            hint = f"ask for {budget.metric}={reached + 0.005:.2f} or more, or a smaller multiple"
+            raise BudgetError("GO401", str(self), why, hint)
         outcome.notes.append(why)
 
 
@@ -366,7 +380,7 @@ def _rewrites(graph: ChannelGraph, removed: NDArray[np.bool_] | None) -> list[Re
     if removed is None:
         return []
     groups = [g for g in graph.prunable if removed[g.units].any()]
-    macs, counts = Macs(graph, groups), [0] * len(groups)
+    macs, counts = macs_of(graph, groups), [0] * len(groups)
     made: list[Rewrite] = []
     for index, group in enumerate(groups):
         gone = int(np.count_nonzero(removed[group.units]))

@@ -8,7 +8,7 @@ not by a clock, so that the result does not depend on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,24 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.analysis.channels import ChannelGraph, Group
-from graphopt.errors import ModelError
 from graphopt.model import Model
 from graphopt.ops.channels import Labels
 from graphopt.passes.prune.allocate import Curve
 from graphopt.passes.prune.reference import Weights, masked, reference
-from graphopt.runtime import Feeds, Session
+from graphopt.passes.prune.walk import NETWORKS, Walk
+from graphopt.runtime import Feed, Feeds, Session
+from graphopt.runtime.stream import rows_independent
 
 Array = NDArray[np.float64]
 
-MACS = 1e12
-"""Multiply-accumulates to spend: a minute or so."""
+MACS = 3e12
+"""Multiply-accumulates to spend: a minute or two of one core."""
 
-SHARES = (0.125, 0.25, 0.5)
-_MOST_SAMPLES = 32
+SHARES = (0.25, 0.5, 0.125, 0.75, 0.375, 0.625, 0.875)
+"""Which shares of a group to try, the most telling first."""
+
+_WIDTHS = (7, 5, 4, 3, 2, 1)
+_MOST_SAMPLES = 128
 
 Update = Callable[[NDArray[np.bool_]], Mapping[str, Weights]]
 
@@ -55,39 +59,88 @@ def measured_outputs(model: Model) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-class Probe:
-    """Runs variants of a model and says how far their outputs are from the model's own."""
+class Distance:
+    """How far outputs are from those that are expected: over the outputs the mean of the mean square error over the variance.
 
-    def __init__(self, model: Model, feeds: Feeds, threads: int) -> None:
-        self._names = measured_outputs(model)
-        self._feeds = list(feeds.batches(8))
-        self._threads = threads
-        try:
-            self._expected = self._run(model)
-        except ModelError:
-            # Some graphs fix the batch inside, and no declaration says so.
-            self._feeds = list(feeds)
-            self._expected = self._run(model)
-        self._scale = [max(_variance([run[k] for run in self._expected]), 1e-12) for k in range(len(self._names))]
+    Attributes:
+        names: of the outputs.
+    """
 
-    def _run(self, model: Model) -> list[list[Array | None]]:
-        session = Session(model, threads=self._threads, extra_outputs=self._names)
-        runs = [session.run(feed, self._names) for feed in self._feeds]
-        return [[_floats(run[n]) for n in self._names] for run in runs]
+    def __init__(self, names: Sequence[str], expected: Sequence[Mapping[str, Any]]) -> None:
+        self.names = list(names)
+        self._expected = [[_floats(run[n]) for n in names] for run in expected]
+        self._scale = [max(_variance([run[k] for run in self._expected]), 1e-12) for k in range(len(names))]
 
-    def error(self, model: Model) -> float:
-        """Mean over the outputs of the mean square error over the variance."""
-        squares, counts = np.zeros(len(self._names)), np.zeros(len(self._names))
-        for mine, other in zip(self._expected, self._run(model), strict=True):
-            for k, (a, b) in enumerate(zip(mine, other, strict=True)):
-                if a is not None and b is not None and a.shape == b.shape:
-                    squares[k] += float(np.square(a - b).sum())
-                    counts[k] += a.size
+    def error(self, runs: Iterable[Mapping[str, Any]]) -> float:
+        """Of one run a feed, in their order."""
+        return self.errors(([run] for run in runs), 1)[0]
+
+    def errors(self, runs: Iterable[Sequence[Mapping[str, Any]]], count: int) -> list[float]:
+        """Of ``count`` runs a feed: one error each."""
+        squares, counts = np.zeros((count, len(self.names))), np.zeros((count, len(self.names)))
+        for mine, others in zip(self._expected, runs, strict=True):
+            for which, other in enumerate(others):
+                for k, (a, name) in enumerate(zip(mine, self.names, strict=True)):
+                    b = _floats(other[name])
+                    if a is not None and b is not None and a.shape == b.shape:
+                        squares[which, k] += float(np.square(a - b).sum())
+                        counts[which, k] += a.size
+        return [self._mean(s, c) for s, c in zip(squares, counts, strict=True)]
+
+    def _mean(self, squares: Array, counts: Array) -> float:
         known = counts > 0
         if not known.any():
             return 0.0
         error = float(np.mean(squares[known] / counts[known] / np.asarray(self._scale)[known]))
         return error if np.isfinite(error) else 1e6
+
+
+class Probe:
+    """Runs variants of a network and says how far their outputs are from the original's.
+
+    Variants that change nothing before some place of the graph are run from there: asked for in the order of the graph, they cost
+    about half.
+    """
+
+    def __init__(self, graph: ChannelGraph, feeds: Feeds, threads: int) -> None:
+        self._names = measured_outputs(graph.model)
+        self._feeds = batched(graph.model, feeds, self._names, threads)
+        self._macs = macs_by_output(graph)
+        self._threads = threads
+        session = Session(graph.model, threads=threads, extra_outputs=self._names)
+        self._distance = Distance(self._names, [session.run(feed, self._names) for feed in self._feeds])
+        self.start(graph.model)
+
+    def start(self, base: Model) -> None:
+        """From here on the variants are of another network."""
+        key = NETWORKS[0], "held"
+        self._walk = Walk(base.proto(), self._macs, {key: self._feeds}, self._names, self._threads)
+
+    def error(self, variant: Model, first: str | None = None) -> float:
+        """Mean over the outputs of the mean square error over the variance.
+
+        ``first`` is a tensor of which the variant changes nothing that lies before, in the order of the graph; it must not be
+        before that of the last call.
+        """
+        if first is not None:
+            self._walk.advance(self._walk.position(first))
+        return self._distance.error(self._walk.values(*self._walk_key, variant.proto(), self._names))
+
+    @property
+    def _walk_key(self) -> tuple[str, str]:
+        return NETWORKS[0], "held"
+
+
+def batched(model: Model, feeds: Feeds, names: Sequence[str], threads: int, size: int = 8) -> list[Feed]:
+    """Feeds joined, ``size`` at most, where that gives the same; in memory."""
+    session = Session(model, threads=threads, extra_outputs=names)
+    return list(feeds.batches(size if rows_independent(session, feeds, size) else 1))
+
+
+def macs_by_output(graph: ChannelGraph) -> dict[str, float]:
+    """Multiply-accumulates of each node, by its first output."""
+    costs = {node.outputs[0].name: graph.cost.of(node) for node in graph.model.graph.nodes if node.outputs}
+    return {name: float(c.macs or 0) for name, c in costs.items() if c is not None}
 
 
 def _floats(value: Any) -> Array | None:
@@ -103,11 +156,25 @@ def _variance(parts: Sequence[Array | None]) -> float:
 
 def plan(groups: int, macs: int, samples: int) -> tuple[int, int]:
     """How many widths of a group to try, on how many samples."""
-    for widths in (3, 2, 1):
-        affordable = int(MACS / max(1, groups * widths) / max(macs, 1))
-        if affordable >= 8 or widths == 1:
-            return widths, max(1, min(samples, _MOST_SAMPLES, affordable))
+    samples = min(samples, _MOST_SAMPLES)
+    for widths in _WIDTHS:
+        affordable = int(2 * MACS / max(1, groups * widths) / max(macs, 1))  # half of a run is saved
+        if affordable >= min(samples, 48 if widths > 3 else 16) or widths == _WIDTHS[-1]:
+            return widths, max(1, min(samples, affordable))
     return 1, 1
+
+
+def first_tensor(graph: ChannelGraph, group: Group) -> str:
+    """The first tensor, in the order of the graph, that holds channels of a group: what reads it comes later."""
+    units = set(group.units.tolist())
+    for node in graph.model.graph.nodes:
+        for tensor in node.outputs:
+            layout = graph.flow.tensors.get(tensor.name)
+            if layout is None:
+                continue
+            if any(not units.isdisjoint(graph.flow.table.find(f.labels.reshape(-1)).tolist()) for f in layout.fields):
+                return node.outputs[0].name
+    return graph.model.graph.nodes[0].outputs[0].name
 
 
 def curves(
@@ -115,32 +182,34 @@ def curves(
     groups: Sequence[Group],
     orders: Sequence[Labels],
     ladders: Sequence[Sequence[int]],
-    feeds: Feeds,
+    probe: Probe,
+    widths: int,
     update: Update,
-    threads: int,
     advance: Callable[[], None],
 ) -> list[Curve]:
-    """One error curve a group."""
-    widths, samples = plan(len(groups), graph.cost.macs, len(feeds))
-    probe = Probe(graph.model, feeds.take(samples), threads)
-    shares = {1: SHARES[1:2], 2: SHARES[1:], 3: SHARES}[widths]
-    found: list[Curve] = []
-    for group, order, ladder in zip(groups, orders, ladders, strict=True):
+    """One error curve a group, of so many widths."""
+    found: dict[str, Curve] = {}
+    place = {node.outputs[0].name: k for k, node in enumerate(graph.model.graph.nodes) if node.outputs}
+    firsts = {g.id: first_tensor(graph, g) for g in groups}
+    several = sorted(zip(groups, orders, ladders, strict=True), key=lambda t: place[firsts[t[0].id]])
+    for group, order, ladder in several:
         curve = Curve()
-        for count in _tried(group, ladder, shares):
+        for count in _tried(group, ladder, SHARES[:widths]):
             removed = graph.flow.table.marked(order[:count])
-            curve.points.append((count, probe.error(reference(graph, masked(graph, removed, update(removed)), removed))))
+            variant = reference(graph, masked(graph, removed, update(removed)), removed)
+            curve.points.append((count, probe.error(variant, firsts[group.id])))
         curve.points = _rising(curve.points)
-        found.append(curve)
+        found[group.id] = curve
         advance()
-    return found
+    return [found[g.id] for g in groups]
 
 
 def _tried(group: Group, ladder: Sequence[int], shares: Sequence[float]) -> list[int]:
-    """Rungs of the ladder near the wanted shares."""
+    """Rungs of the ladder near the wanted shares; all, if there are no more than those."""
     rungs = [n for n in ladder if n]
-    wanted = {min(rungs, key=lambda n: (abs(n - s * group.size), n)) for s in shares} if rungs else set[int]()
-    return sorted(wanted)
+    if len(rungs) <= len(shares):
+        return rungs
+    return sorted({min(rungs, key=lambda n: (abs(n - s * group.size), n)) for s in shares})
 
 
 def _rising(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -10,8 +10,9 @@ import pytest
 
 from graphopt.analysis.channels import ChannelGraph
 from graphopt.model import Model
-from graphopt.passes.prune.allocate import Curve, Macs, allocate, steps
+from graphopt.passes.prune.allocate import Curve, allocate, steps
 from graphopt.passes.prune.compensate import compensated
+from graphopt.passes.prune.costs import macs_of
 from graphopt.passes.prune.importance import by_activations
 from graphopt.passes.prune.realise import realise
 from graphopt.passes.prune.reference import masked
@@ -161,7 +162,7 @@ def test_allocation_is_close_to_the_best() -> None:
         groups = list(graph.prunable)
         ladders = [steps(g, 2) for g in groups]
         curves = [Curve([(2, e), (g.size // 2, 4 * e)]) for g, e in zip(groups, rng.uniform(0.1, 1, 3), strict=True)]
-        macs = Macs(graph, groups)
+        macs = macs_of(graph, groups)
         target = rng.uniform(0.4, 0.9) * macs.total
         found = allocate(macs, ladders, curves, target)
         assert macs.count(found) <= target
@@ -176,7 +177,7 @@ def test_cost_model_counts_as_the_analysis_does() -> None:
 
     graph = chain([8, 6, 12])
     groups = list(graph.prunable)
-    macs = Macs(graph, groups)
+    macs = macs_of(graph, groups)
     counts = [3, 2, 7]
     removed = graph.flow.table.marked(np.concatenate([g.units[:n] for g, n in zip(groups, counts, strict=True)]))
     model: Model = realise(masked(graph, removed, {}), graph, removed).model

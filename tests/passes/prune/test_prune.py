@@ -156,17 +156,29 @@ def frozen_net() -> onnx.ModelProto:
 
 
 def test_nothing_to_prune_is_told() -> None:
-    _model, outcome = run(frozen_net(), np.zeros((4, 3, 6, 6), np.float32))
+    _model, outcome = run(frozen_net(), np.random.default_rng(0).standard_normal((4, 3, 6, 6)))
     assert not outcome.changed
     assert {r.code for r in outcome.refusals} == {"frozen-channels"}
     assert any("0.0%" in n for n in outcome.notes)
 
 
-@pytest.mark.parametrize("data", [np.zeros((8, 3, 16, 16)), np.ones((8, 3, 16, 16)), images(1)])
-def test_degenerate_data(data: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (np.zeros((8, 3, 16, 16)), "constant-data"), (np.ones((8, 3, 16, 16)), "constant-data"),
+        (images(1).repeat(8, 0), "equal-samples"), (images(1), "one-sample"),
+    ],
+)  # fmt: skip
+def test_degenerate_data_is_named_and_not_fitted(data: np.ndarray, code: str) -> None:
     model, outcome = run(classifier(), data.astype(np.float32), macs=0.7, multiple=4)
     check_exact(model, outcome)
-    assert all(np.isfinite(y).all() for y in outputs_of(model.proto(), {"image": images(2)}))
+    assert [(r.where, r.code) for r in outcome.refusals if r.code != "frozen-channels"] == [("'image'", code)]
+    assert any("'image'" in note for note in outcome.notes)
+    plain, _ = run(classifier(), macs=0.7, multiple=4, importance="norm")
+    fresh = {"image": images(32, seed=5)}
+    expected = outputs_of(classifier(), fresh)[0]
+    errors = [float(np.square(outputs_of(m.proto(), fresh)[0] - expected).mean()) for m in (model, plain)]
+    assert errors[0] <= 1.01 * errors[1]
 
 
 # -- masks ---------------------------------------------------------------------------------------------------------------------

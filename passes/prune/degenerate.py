@@ -1,0 +1,72 @@
+"""Data that says nothing: where it does, channels are chosen by their weights and nothing is fitted, and the reader is told.
+
+A fit to constant inputs expresses every channel by the constant, and is worthless for any other input; so is one to the same
+sample many times, or one sample, which leaves nothing to judge by. (NaN and infinities in the data are refused when it is read.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from graphopt.pipeline import Refusal
+from graphopt.runtime import Feeds
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong with data.
+
+    Attributes:
+        useless: nothing can be learned from it.
+        refusals: one a tensor.
+    """
+
+    useless: bool = False
+    refusals: list[Refusal] = field(default_factory=list[Refusal])
+
+
+def examined(feeds: Feeds) -> Findings:
+    """Look at every sample once."""
+    names = {spec.name for spec in feeds.specs if spec.kind == "tensor" and spec.dtype.kind in "fu"}
+    first: dict[str, NDArray[Any]] = {}
+    constant: set[str] = set()
+    equal: set[str] = set()
+    for feed in feeds:
+        arrays = {name: value for name, value in feed.items() if name in names}
+        if not first:
+            first = arrays
+            constant = {name for name, value in arrays.items() if value.size and bool((value == value.reshape(-1)[0]).all())}
+            equal = set(arrays)
+            continue
+        for name in constant | equal:
+            same = name in arrays and arrays[name].shape == first[name].shape and bool((arrays[name] == first[name]).all())
+            if not same:
+                constant.discard(name)
+                equal.discard(name)
+        if not equal:
+            break
+    found, single = Findings(), _samples(feeds) == 1
+    for name in sorted(constant):
+        value = float(first[name].reshape(-1)[0])
+        why = f"is {value:g} everywhere in all samples: channels are chosen by weight norms, and nothing is fitted"
+        found.refusals.append(Refusal(f"'{name}'", "constant-data", why))
+    if not single:
+        for name in sorted(equal - constant):
+            why = f"is the same in all {len(feeds)} samples: channels are chosen by weight norms, and nothing is fitted"
+            found.refusals.append(Refusal(f"'{name}'", "equal-samples", why))
+    elif first:
+        why = "has one sample, which leaves nothing to judge by: channels are chosen by weight norms, and nothing is fitted"
+        found.refusals.append(Refusal(f"'{next(iter(first))}'", "one-sample", why))
+    found.useless = bool(first) and (single or equal == set(first))
+    return found
+
+
+def _samples(feeds: Feeds) -> int:
+    if len(feeds) != 1:
+        return len(feeds)
+    feed = feeds.first()
+    rows = [feed[s.name].shape[0] for s in feeds.specs if s.kind == "tensor" and s.batch is not None and s.name in feed]
+    return max(rows, default=1)
