@@ -18,6 +18,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("graphopt.cli.check", "Check models by rules, for continuous integration."),
     "explain": ("graphopt.cli.explain", "Explain a rule, or list them all."),
     "diff": ("graphopt.cli.diff", "Show how two models differ."),
+    "prune": ("graphopt.cli.prune", "Fold and prune a model, and write the decision as masks."),
+    "sensitivity": ("graphopt.cli.sensitivity", "Show what a pass costs at the output, group by group."),
+    "target": ("graphopt.cli.target", "Measure a device, or list those that are known."),
     "passes": ("graphopt.cli.passes", "List the passes with their options."),
 }
 """Command: its module, which has a click command named ``command``, and its line in the help."""

@@ -33,7 +33,7 @@ from graphopt.guard.doing import watched
 from graphopt.guard.limits import confined
 
 BUG = 3
-WATCHED = frozenset({"run", "inspect", "groups", "check", "diff"})
+WATCHED = frozenset({"run", "inspect", "groups", "check", "diff", "prune", "sensitivity", "target"})
 INTERRUPTED = 130
 
 

@@ -13,7 +13,7 @@ import click
 from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument, on_terminal
 from graphopt.cli.progress import watching
 from graphopt.cli.terminal import stdout_width
-from graphopt.errors import UsageError
+from graphopt.errors import BudgetError, UsageError
 from graphopt.guard.doing import watched
 from graphopt.guard.limits import Limits
 from graphopt.model import Model
@@ -21,6 +21,7 @@ from graphopt.model.files import refuse_target, write_bytes
 from graphopt.pipeline import DEFAULT_TARGET
 from graphopt.pipeline.manager import SAMPLES, run
 from graphopt.pipeline.pipeline import Pipeline
+from graphopt.pipeline.record import Report
 from graphopt.report import to_json, to_text
 from graphopt.target import Target
 from graphopt.verify.contact import begin
@@ -39,7 +40,7 @@ EXACT = "simplify,fold"
 @click.option("-t", "--target", default=DEFAULT_TARGET, show_default=True, help="The device: a name or a TOML file.")
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write the whole report as JSON.")
 @format_option("text", "json")
-@click.option("-f", "--force", is_flag=True, help="Overwrite existing outputs.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite existing outputs, and write a pruned model that is not faster.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything that draws.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one operator.")
 @click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True, help="How many samples to verify on.")
@@ -82,7 +83,7 @@ def command(
     """  # noqa: D301 - click wants the backspace itself
     pipeline = Pipeline.parse(passes)
     device = Target.load(target)
-    _check_outputs(Path(model), output, report_path, force)
+    check_outputs(Path(model), output, report_path, force)
     begin(model, Limits(memory_limit, time_limit))
     loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
     for path in filter(None, (output, report_path)):  # now that it is known what the model reads besides its own file
@@ -105,6 +106,7 @@ def command(
             time_limit=time_limit,
             isolate=watched() is None,
         )
+    check_faster(result.report, output, force=force)
     if output is not None:
         result.save(output, force=force)
     if report_path is not None:
@@ -117,9 +119,20 @@ def command(
     emit(f"\nwritten: {output}" if output is not None else "\nnothing written: no -o was given")
 
 
-def _check_outputs(model: Path, output: Path | None, report: Path | None, force: bool) -> None:
+def check_faster(report: Report, output: Path | None, *, force: bool) -> None:
+    """Nobody prunes to be slower. Raises BudgetError GO402, unless ``force``, where a result to be written is not faster."""
+    for record in report.passes:
+        if output is None or force or not record.facts.get("not_faster"):
+            continue
+        why = next((note for note in record.notes if note.startswith("NOT FASTER")), "the pruned model is not faster")
+        hint = "widths on the device's steps (`prune:multiple=`), `prune:latency=`, or --force to write it all the same"
+        raise BudgetError("GO402", f"{report.model}: {record.text}", f"{why}; nothing was written", hint)
+
+
+def check_outputs(model: Path, output: Path | None, report: Path | None, force: bool) -> None:
+    """Raises UsageError for outputs that exist, are the model itself, or are one file."""
     for path in (output, report):
         if path is not None:
             refuse_target(path, model, force)
     if output is not None and report is not None and output.resolve() == report.resolve():
-        raise UsageError("GO908", str(output), "the model and the report would be one file", "name two files")
+        raise UsageError("GO908", str(output), "two outputs would be one file", "name two files")

@@ -73,6 +73,7 @@ class Context:
         seed: for everything that draws.
         threads: threads of one operator wherever the pass runs a model.
         monitor: gets progress and log lines; nobody when left out.
+        timing: whether a pass may measure time on this machine.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Context:
         seed: int = 0,
         threads: int = 1,
         monitor: Monitor | None = None,
+        timing: bool = False,
     ) -> None:
         if target is None:
             from graphopt.target import Target
@@ -97,6 +99,7 @@ class Context:
         self.target = target
         self.seed = seed
         self.threads = threads
+        self.timing = timing
         self.data_used = False
         self._feeds = feeds
         self._monitor: Monitor = Silent() if monitor is None else monitor

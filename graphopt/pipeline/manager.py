@@ -224,6 +224,7 @@ class _Driver:
             seed=self.seed,
             threads=self.threads,
             monitor=self.monitor,
+            timing=self.timing and self.checker.runs,
         )
         outcome = one.run(work, ctx)
         if outcome.changed:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, cast
 
 from graphopt.errors import UsageError
 from graphopt.target.costs import Cost, CostRow, CostTable
+from graphopt.target.latency import LatencyTable, ShapeKey, Staircase
 from graphopt.target.target import Evidence, Int8Scheme, Shield, Target
 
 GROUP = "graphopt.targets"
@@ -42,6 +43,17 @@ def load(name_or_path: str | os.PathLike[str]) -> Target:
         return _from_file(Path(name))
     near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()
     raise UsageError("GO905", name, "no such target", f"near: {', '.join(near)}; or the path of a .toml file")
+
+
+def text_of(name_or_path: str | os.PathLike[str]) -> str:
+    """The TOML text of a built-in target or a file, to write a variant of. Raises as ``load``; UsageError GO905 for a package's."""
+    name = os.fspath(name_or_path)
+    load(name)
+    if name in _builtin():
+        return _builtin()[name]
+    if not Path(name).is_file():
+        raise UsageError("GO905", name, "is a target of an installed package, not a file", "give the path of its TOML file")
+    return Path(name).read_text(encoding="utf-8")
 
 
 def parse(text: str, where: str) -> Target:
@@ -183,7 +195,7 @@ class _Parser:
         raise UsageError("GO906", f"{self.where}: field '{name}'", why, "see the built-in targets for the form")
 
     def target(self, table: Table) -> Target:
-        self.known(table, "", {"name", "title", "channel_step", "int8", "fusions", "cost", "operators", "opsets"})
+        self.known(table, "", {"name", "title", "channel_step", "int8", "fusions", "cost", "operators", "opsets", "latency"})
         name = self.text(table, "name")
         steps = {
             dtype: cast("int", self.stated(stated, f"channel_step.{dtype}", _positive))
@@ -194,7 +206,60 @@ class _Parser:
         costs = self.costs(table.get("cost", []))
         operators = self.stated(table["operators"], "operators", _ops) if "operators" in table else None
         opsets = self.stated(table["opsets"], "opsets", _range) if "opsets" in table else None
-        return Target(name, str(table.get("title", name)), steps, int8, fusions, costs, operators, opsets, self.evidence)
+        latency = self.latency(self.table(table, "latency")) if "latency" in table else None
+        title = str(table.get("title", name))
+        return Target(name, title, steps, int8, fusions, costs, operators, opsets, latency, self.evidence)
+
+    def latency(self, table: Table) -> LatencyTable:
+        self.known(table, "latency.", {"step", "align", "scale", "rest", "shape", "evidence", "source"})
+        self.evidence["latency"] = self.proof(table, "latency")
+        rows = table.get("shape", [])
+        if not isinstance(rows, list):
+            self.fail("latency.shape", "must be an array of tables: [[latency.shape]]")
+        shapes: dict[ShapeKey, Staircase] = {}
+        listed: list[Any] = rows  # pyright: ignore[reportUnknownVariableType]
+        for index, row in enumerate(listed):
+            where = f"latency.shape[{index}]"
+            if not isinstance(row, dict):
+                self.fail(where, "must be a table")
+            made = self.staircase(cast("Table", row), where)
+            if made.key in shapes:
+                self.fail(where, "second row for the same shape")
+            shapes[made.key] = made
+        step = self.positive(table.get("step", 1), "latency.step")
+        scale, rest = (self.number(table.get(n, d), f"latency.{n}") for n, d in (("scale", 1.0), ("rest", 0.0)))
+        return LatencyTable(step, self.positive(table.get("align", 1), "latency.align"), scale, rest, shapes)
+
+    def staircase(self, row: Table, where: str) -> Staircase:
+        sizes = ("kernel", "strides", "dilations", "size", "inputs", "outputs")
+        self.known(row, f"{where}.", {*sizes, "op", "grouping", "groups", "us", "odd"})
+        kernel, strides, dilations, size, inputs, outputs = (self.widths(row.get(n, []), f"{where}.{n}") for n in sizes)
+        grouping = row.get("grouping", "dense")
+        if grouping not in ("dense", "depthwise", "grouped"):
+            self.fail(f"{where}.grouping", "must be dense, depthwise or grouped")
+        groups = self.positive(row.get("groups", 1), f"{where}.groups")
+        key = ShapeKey(self.text(row, "op", where), kernel, strides, dilations, grouping, groups, size)
+        us: Any = row.get("us")
+        times = (
+            [[self.number(t, f"{where}.us") for t in line] for line in us if isinstance(line, list)] if isinstance(us, list) else []
+        )
+        if not outputs or len(times) != max(1, len(inputs)) or any(len(line) != len(outputs) for line in times):
+            self.fail(f"{where}.us", "must have a row of times for each of inputs, a time for each of outputs")
+        if any(list(w) != sorted(set(w)) for w in (inputs, outputs)):
+            self.fail(where, "inputs and outputs must ascend")
+        return Staircase(
+            key, inputs, outputs, tuple(tuple(line) for line in times), self.number(row.get("odd", 1.0), f"{where}.odd")
+        )
+
+    def widths(self, value: Any, name: str) -> tuple[int, ...]:
+        if not isinstance(value, list):
+            self.fail(name, "must be a list of whole numbers")
+        return tuple(self.positive(v, name) for v in cast("list[object]", value))
+
+    def number(self, value: Any, name: str) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e12:
+            self.fail(name, "must be a number, 0 or more")
+        return float(value)
 
     def int8(self, table: Table) -> Int8Scheme:
         self.known(table, "int8.", set(INT8_FIELDS))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from graphopt.target.costs import CostTable
+from graphopt.target.latency import LatencyTable
 
 Activation = Literal["uint8", "int8"]
 EvidenceKind = Literal["measured", "documented", "assumed"]
@@ -107,6 +108,7 @@ class Target:
         costs: estimated time of operators; empty where nothing is known.
         operators: all that the device runs, "domain:Op" outside of the default domain; None where that is not known.
         opsets: the least and the greatest version of the default operator set that it takes; None where that is not known.
+        latency: measured times by width, where there are any.
         evidence: dotted field name -> how well it is known.
     """
 
@@ -118,6 +120,7 @@ class Target:
     costs: CostTable = field(default_factory=CostTable)
     operators: frozenset[str] | None = None
     opsets: tuple[int, int] | None = None
+    latency: LatencyTable | None = None
     evidence: Mapping[str, Evidence] = field(default_factory=_no_evidence)
 
     def channel_step(self, dtype: str = "float32") -> int:

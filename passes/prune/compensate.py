@@ -111,12 +111,14 @@ class Bias:
         labels = out_labels(graph, mixer)
         self.alpha = attrs.float_(node, "alpha", 1.0) if node.op == "Gemm" else 1.0
         self._beta = attrs.float_(node, "beta", 1.0) if node.op == "Gemm" else 1.0
-        self._count = 0 if labels is None else labels.size
         weight = graph.model.value(node.inputs[mixer.weight])
+        self._count = 0 if labels is None else labels.size
+        if labels is None and node.op == "Conv" and weight is not None:
+            self._count = weight.shape[0]  # a single channel has no label
         self._dtype = np.dtype(np.float32) if weight is None else weight.dtype
         self._old: Floats | None = None
         self._own = slot is not None and slot[0] == mixer.node
-        self.possible = slot is not None and labels is not None and node.op != "ConvTranspose" and self._beta != 0
+        self.possible = slot is not None and self._count > 0 and node.op != "ConvTranspose" and self._beta != 0
         if not self.possible or slot is None:
             return
         holder = graph.nodes[slot[0]]

@@ -7,7 +7,7 @@ depend on what else goes, and are counted exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,8 +76,8 @@ class Products:
 
 def macs_of(graph: ChannelGraph, groups: Sequence[Group]) -> Products:
     """Multiply-accumulates."""
-    owner = _owners(groups)
-    terms = [Term(macs, tuple(_shares(c.tolist(), owner) for c in classes)) for macs, classes in graph.factors()]
+    owner = owners(groups)
+    terms = [Term(macs, tuple(shares(c.tolist(), owner) for c in classes)) for macs, classes in graph.factors()]
     return Products(float(graph.cost.macs), terms, len(groups))
 
 
@@ -93,7 +93,7 @@ def bytes_of(graph: ChannelGraph, groups: Sequence[Group]) -> Products:
 
 def _elements(graph: ChannelGraph, groups: Sequence[Group], *, bytes_each: bool) -> list[Term]:
     """A term for each constant, once however many read it."""
-    owner, constants = _owners(groups), graph.model.constants()
+    owner, constants = owners(groups), graph.model.constants()
     terms: dict[str, Term] = {}
     for name, layout, constant in graph.flow.layouts():
         found = constants.get(name)
@@ -102,16 +102,17 @@ def _elements(graph: ChannelGraph, groups: Sequence[Group], *, bytes_each: bool)
         dtype = np.dtype(found._values.dtype)
         counted = dtype.kind == "f" or (dtype.kind in "iu" and dtype.itemsize < 8)
         amount = (product(layout.factors) or 0) * (dtype.itemsize if bytes_each else int(counted))
-        sides = tuple(_shares(graph.flow.table.find(f.labels.reshape(-1)).tolist(), owner) for f in layout.fields)
+        sides = tuple(shares(graph.flow.table.find(f.labels.reshape(-1)).tolist(), owner) for f in layout.fields)
         terms[name] = Term(float(amount), sides)
     return list(terms.values())
 
 
-def _owners(groups: Sequence[Group]) -> dict[int, int]:
+def owners(groups: Sequence[Group]) -> dict[int, int]:
+    """The place of the group of each unit."""
     return {int(u): k for k, g in enumerate(groups) for u in g.units}
 
 
-def _shares(classes: list[int], owner: dict[int, int]) -> tuple[tuple[int, float], ...]:
+def shares(classes: list[int], owner: Mapping[int, int]) -> tuple[tuple[int, float], ...]:
     """By group: the share of one unit in an axis whose elements have these classes."""
     counts: dict[int, int] = {}
     units: dict[int, set[int]] = {}

@@ -21,15 +21,22 @@ from graphopt.passes.prune.compensate import compensated
 from graphopt.passes.prune.costs import Cost
 from graphopt.passes.prune.dead import Dead, absorbed
 from graphopt.passes.prune.importance import by_activations, by_norm, mixers_of
+from graphopt.passes.prune.latency import Latency
 from graphopt.passes.prune.reference import Weights, masked, reference
 from graphopt.passes.prune.refit import Refit, Refitter, layers_behind
 from graphopt.passes.prune.reorder import Moves
 from graphopt.passes.prune.sensitivity import Probe, batched, curves, first_tensor, measured_outputs, plan
 from graphopt.passes.prune.statistics import Statistics, gather
-from graphopt.pipeline import Context
+from graphopt.pipeline import Context, Refusal
 from graphopt.runtime import Feeds
 
 Removed = NDArray[np.bool_]
+
+_TRIES, _CLOSE = 5, 0.96
+"""How often a time that is measured here is approached, and the share of it that is near enough."""
+
+_PAYS = 1e-4
+"""The share of a model's time that the most that a group can lose must save."""
 
 _ROUNDS = 4
 """Rounds of exchanges between groups, at most."""
@@ -64,6 +71,9 @@ class Planner:
     refit: Refit | None = None
     probe: Probe | None = None
     reached: float = 0.0
+    tries: int = 0
+    idle: list[Refusal] = field(default_factory=list[Refusal])
+    """Groups that are left alone because the device gains nothing by them."""
     statistics: Statistics = field(default_factory=Statistics)
     orders: dict[str, Labels] = field(default_factory=dict[str, Labels])
     curves: dict[str, Curve] = field(default_factory=dict[str, Curve])
@@ -136,28 +146,53 @@ class Planner:
             chosen.append(self.order(group)[:count])
         return np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
 
-    def reaches(self, target: float) -> bool:
-        """Whether any choice that was looked at comes to ``target``: asking for less is of use then."""
-        return self.reached <= target
+    def again(self, target: float, after: float) -> float | None:
+        """What to plan for, after a plan for ``target`` came to ``after``; None if that is as good as it gets.
+
+        What is counted is exceeded a little at most (operators whose cost the plan did not know). A time that is measured may
+        be off the table's either way, and is approached.
+        """
+        budget = self.budget
+        if budget is None or self.reached > target:
+            return None
+        if not budget.clocked:
+            return target - (after - budget.target) if after > budget.target else None
+        self.tries += 1
+        if self.tries > _TRIES or _CLOSE * budget.target <= after <= budget.target:
+            return None
+        return target * min(budget.target / after * (1.0 if after < budget.target else 0.985), 1.5)
 
     def by_budget(self, target: float) -> Labels:
         """What brings the model to ``target`` of the budget's metric at the least error of its output."""
         ladders = {g.id: steps(g, self.settings.multiple) for g in self.groups}
-        groups = [g for g in self.groups if len(ladders[g.id]) > 1]
+        groups = self._paying([g for g in self.groups if len(ladders[g.id]) > 1], ladders)
         if not groups:
             return np.zeros(0, np.int64)
-        if not self.curves:
-            self._measure_curves(groups, [ladders[g.id] for g in groups])
+        again = bool(self.curves)
+        if not again:
+            self.measure_curves(groups, [ladders[g.id] for g in groups])
         if self.budget is None:
             return np.zeros(0, np.int64)
         cost, rungs = self.budget.cost(self.graph, groups), [ladders[g.id] for g in groups]
         counts = allocate(cost, rungs, [self.curves[g.id] for g in groups], target)
-        if self.probe is not None:
+        if self.probe is not None and not again:
             counts = self._improved(groups, rungs, cost, counts, target)
         self.reached = cost.count(counts)
         return np.concatenate([self.order(g)[:n] for g, n in zip(groups, counts, strict=True)])
 
-    def _measure_curves(self, groups: Sequence[Group], ladders: Sequence[Sequence[int]]) -> None:
+    def _paying(self, groups: list[Group], ladders: Mapping[str, Sequence[int]]) -> list[Group]:
+        """The groups whose pruning saves anything of what the device pays for: time, where that is known."""
+        table = self.ctx.target.latency if self.budget is None or self.budget.table is None else self.budget.table
+        if table is None:
+            return groups
+        cost = Latency(self.graph, groups, table, self.ctx.input_shapes())
+        none = [0] * len(groups)
+        paying = [g for k, g in enumerate(groups) if cost.change(none, k, ladders[g.id][-1]) > _PAYS * cost.total]
+        why = f"its channels stay: the device would not be faster without them ({self.ctx.target.name})"
+        self.idle = [Refusal(f"'{g.tensor}'", "does-not-pay", why) for g in groups if g not in paying]
+        return paying
+
+    def measure_curves(self, groups: Sequence[Group], ladders: Sequence[Sequence[int]]) -> None:
         fit, held = self.feeds()
         self.statistics = self.measure(groups, fit)
         with self.ctx.progress("sensitivity", len(groups)) as bar:

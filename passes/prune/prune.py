@@ -16,10 +16,11 @@ from graphopt.errors import BudgetError, UsageError
 from graphopt.model import Model
 from graphopt.ops.channels import Labels
 from graphopt.passes.prune.allocate import NEAR
-from graphopt.passes.prune.budget import METRICS, Budget, counted
+from graphopt.passes.prune.budget import CLOCK, METRICS, Budget, counted, parsed, speed, timed
 from graphopt.passes.prune.costs import macs_of
 from graphopt.passes.prune.dead import dead_units
 from graphopt.passes.prune.degenerate import Findings, examined
+from graphopt.passes.prune.emit import written
 from graphopt.passes.prune.importance import channel_norms
 from graphopt.passes.prune.masks import from_masks, read_masks
 from graphopt.passes.prune.plan import Planner, Settings
@@ -51,6 +52,9 @@ class Prune(Pass):
     )
     params: float | None = option(None, "share of the parameters to keep, at most")
     size: float | None = option(None, "share of the file's bytes to keep, at most")
+    latency: str | None = option(
+        None, "share of the time to keep, at most, as 0.7, or milliseconds, as 5ms; by the target's table, or measured here"
+    )
     ratio: float | None = option(None, "share of each group's channels to remove; 0 removes only channels that are dead")
     masks: Path | None = option(None, "npz archive: tensor name -> boolean or number per channel; False and 0 are removed")
     conflicts: Literal["refuse", "intersect"] = option(
@@ -78,13 +82,14 @@ class Prune(Pass):
 
     def _prune(self, model: Model, ctx: Context, outcome: Outcome) -> Outcome:
         outcome.changed = ready(model, ctx)
+        before = model.copy()
         graph = Analyses(model.copy()).get(Channels(ctx.input_shapes(), self.heads, self.lossy_norm))
         outcome.refusals = [
             Refusal(f"'{g.tensor}'", "frozen-channels", f"{g.size} channels cannot go: {g.frozen}")
             for g in graph.groups
             if g.frozen
         ]
-        usable = _certifiable(graph, outcome)
+        usable = certifiable(graph, outcome)
         data = examined(ctx.feeds) if ctx.calibrated and self.ratio != 0 else Findings()
         outcome.refusals += data.refusals
         outcome.notes += [f"{r.where} {r.why}" for r in data.refusals]
@@ -98,6 +103,10 @@ class Prune(Pass):
         if removed is not None:
             self._apply(model, graph, planner, removed, outcome)
         self._report(model, planner, removed, outcome)
+        if planner.budget is not None and removed is not None:
+            _time(before, model, ctx, outcome)
+        if removed is not None:
+            outcome.facts["masks"] = written(ctx.original, graph, planner, removed, outcome)
         return outcome
 
     def _validate(self) -> None:
@@ -108,6 +117,8 @@ class Prune(Pass):
             value: float | None = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise UsageError("GO940", str(self), f"{name}={value} is not a share between 0 and 1")
+        if self.latency is not None:
+            parsed(self.latency)
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise UsageError("GO940", str(self), f"ratio={self.ratio} is not a share from 0 to less than 1")
         if self.multiple is not None and self.multiple < 1:
@@ -159,10 +170,11 @@ class Prune(Pass):
         """The labels to remove, certified; groups that fail are left out and the rest is planned anew."""
         graph = planner.graph
         target = None if planner.budget is None else planner.budget.target
+        best, nearest = None, -1.0
         for _ in range(len(planner.groups) + _TIGHTER):
             units = self._units(planner, chosen, target)
             if not units.size:
-                return None
+                return best
             removed = graph.flow.table.marked(units)
             result = realise(masked(graph, removed, {}), graph, removed)
             failed = _blamed(graph, result.problems, removed)
@@ -171,11 +183,13 @@ class Prune(Pass):
                 continue
             if planner.budget is None or target is None:
                 return removed
-            excess = planner.budget.measured(result.model) - planner.budget.target
-            if excess <= 0 or not planner.reaches(target):
-                return removed
-            target -= excess
-        return None
+            after = planner.budget.measured(result.model)
+            if nearest < after <= planner.budget.target or best is None:
+                best, nearest = removed, after if after <= planner.budget.target else -1.0
+            target = planner.again(target, after)
+            if target is None:
+                return best
+        return best
 
     def _budget(self, graph: ChannelGraph, ctx: Context) -> Budget | None:
         """What was asked for; None if that is no budget."""
@@ -183,6 +197,8 @@ class Prune(Pass):
             return None
         metric = next((m for m in METRICS if getattr(self, m, None) is not None), "macs")
         share = getattr(self, metric)
+        if metric == "latency":
+            return timed(str(share), graph, ctx)
         return counted(metric, DEFAULT_MACS if share is None else share, graph, ctx)
 
     def _units(self, planner: Planner, chosen: Labels, target: float | None) -> Labels:
@@ -217,7 +233,7 @@ class Prune(Pass):
     def _report(self, model: Model, planner: Planner, removed: NDArray[np.bool_] | None, outcome: Outcome) -> None:
         graph, ctx = planner.graph, planner.ctx
         before = graph.cost.macs
-        outcome.refusals += _held(planner)
+        outcome.refusals += [*_held(planner), *planner.idle]
         after = Analyses(model).get(Cost(ctx.input_shapes())).macs if outcome.changed else before
         outcome.rewrites += _rewrites(graph, removed)
         if planner.budget is not None:
@@ -266,9 +282,13 @@ class Prune(Pass):
         total = max(budget.total, 1e-12)
         outcome.facts["budget"] = {"metric": budget.metric, "target": budget.target, "reached": after, "before": budget.total}
         if after <= budget.target:
-            if after < NEAR * budget.target:
+            if after < (CLOCK if budget.clocked else NEAR) * budget.target:
                 shares = f"{after / total:.1%} of the {budget.words} are left where {budget.target / total:.1%} were allowed"
-                outcome.notes.append(f"{shares}: widths in multiples of {planner.settings.multiple} come no closer")
+                widths = f"widths in multiples of {planner.settings.multiple}"
+                outcome.notes.append(f"{shares}: no choice of {widths} that was found is nearer")
+            return
+        if budget.clocked and after <= budget.target / CLOCK:
+            outcome.notes.append(f"{after / total:.1%} of the latency are left, within the clock's tolerance of what was allowed")
             return
         reached = after / total
         least = f"at their least for widths in multiples of {planner.settings.multiple}"
@@ -277,6 +297,17 @@ class Prune(Pass):
             hint = f"ask for {budget.metric}={reached + 0.005:.2f} or more, or a smaller multiple"
             raise BudgetError("GO401", str(self), why, hint)
         outcome.notes.append(why)
+
+
+def _time(before: Model, after: Model, ctx: Context, outcome: Outcome) -> None:
+    """Say how much faster the model became, loudly where it did not."""
+    found = speed(before, after, ctx)
+    if found is None:
+        return
+    outcome.facts["speed"] = {"ratio": found.ratio, "low": found.low, "high": found.high, "by": found.source}
+    outcome.facts["not_faster"] = found.slower
+    if found.slower:
+        outcome.notes.append(f"NOT FASTER: the pruned model runs at {found.ratio:.2f} times the speed it had ({found.source})")
 
 
 def ready(model: Model, ctx: Context) -> bool:
@@ -317,7 +348,7 @@ def _is_computed(model: Model, tensor: gs.Tensor) -> bool:
     return False
 
 
-def _certifiable(graph: ChannelGraph, outcome: Outcome) -> list[Group]:
+def certifiable(graph: ChannelGraph, outcome: Outcome) -> list[Group]:
     """The groups that survive the certificate when half of each goes."""
     groups = list(graph.prunable)
     while any(g.size > 1 for g in groups):

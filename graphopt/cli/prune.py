@@ -1,0 +1,124 @@
+"""``graphopt prune MODEL``: fold and prune in one command, and write the decision as masks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument, on_terminal
+from graphopt.cli.progress import watching
+from graphopt.cli.run import check_faster, check_outputs
+from graphopt.cli.terminal import stdout_width
+from graphopt.guard.doing import watched
+from graphopt.guard.limits import Limits
+from graphopt.model import Model
+from graphopt.model.files import write_bytes
+from graphopt.pipeline import DEFAULT_TARGET
+from graphopt.pipeline.manager import run
+from graphopt.pipeline.pipeline import Pipeline
+from graphopt.report import to_json, to_text
+from graphopt.target import Target
+from graphopt.verify.contact import begin
+
+
+@click.command(name="prune", short_help="Fold and prune a model.")
+@model_argument
+@click.option(
+    "-b", "--budget", default="macs=0.75", show_default=True, metavar="GOAL", help="macs=, params=, size=, latency= or ratio=."
+)
+@click.option("--options", default="", metavar="OPTIONS", help="Further options of the pass, as multiple=8:heads.")
+@click.option("--fold/--no-fold", default=True, help="Fold first, as the model will run.")
+@click.option("--emit-masks", type=click.Path(path_type=Path), help="Write what was decided, in the names of MODEL, as .npz.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the result; without it, only report.")
+@click.option("-d", "--data", metavar="DATA", help="Samples: .npz, .npy, a folder of them or of images, module:callable.")
+@click.option("--preprocess", metavar="STEPS", help="How images become inputs.")
+@click.option("-t", "--target", default=DEFAULT_TARGET, show_default=True, help="The device: a name or a TOML file.")
+@format_option("text", "json")
+@click.option("-f", "--force", is_flag=True, help="Overwrite existing outputs, and write a result that is not faster.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything that draws.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one operator.")
+@click.option("--timing/--no-timing", default=None, help="Measure latency (by default, unless the weights exceed 256 MiB).")
+@load_options
+@limit_options
+@debug_option
+def command(
+    model: str,
+    budget: str,
+    options: str,
+    fold: bool,
+    emit_masks: Path | None,
+    output: Path | None,
+    data: str | None,
+    preprocess: str | None,
+    target: str,
+    form: str,
+    force: bool,
+    seed: int,
+    threads: int,
+    timing: bool | None,
+    freeze_initializers: bool,
+    inline_functions: bool,
+    memory_limit: int | None,
+    time_limit: float | None,
+) -> None:
+    """Fold MODEL and remove channels within a budget: `run --passes fold,prune:GOAL`.
+
+    \b
+    graphopt prune model.onnx -b macs=0.7 --data calib.npz -o pruned.onnx
+    graphopt prune model.onnx -b latency=0.7 --data calib.npz --emit-masks masks.npz
+
+    The masks name tensors of MODEL, one boolean a channel, False for those that go; `prune:masks=masks.npz` takes them back.
+    """  # noqa: D301 - click wants the backspace itself
+    pipeline = Pipeline.parse(("fold," if fold else "") + ":".join(part for part in ("prune", budget, options) if part))
+    device = Target.load(target)
+    check_outputs(Path(model), output, emit_masks, force)
+    begin(model, Limits(memory_limit, time_limit))
+    loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
+    for path in filter(None, (output, emit_masks)):
+        loaded.refuse_output(path, force=force)
+    with watching() as monitor:
+        result = run(
+            loaded,
+            pipeline,
+            data=data,
+            preprocess=preprocess,
+            target=device,
+            seed=seed,
+            threads=threads,
+            timing=timing,
+            monitor=monitor,
+            memory_limit=memory_limit,
+            time_limit=time_limit,
+            isolate=watched() is None,
+        )
+    check_faster(result.report, output, force=force)
+    if output is not None:
+        result.save(output, force=force)
+    if emit_masks is not None:
+        write_bytes(emit_masks, archive(result.report.passes[-1].facts.get("masks") or {}))
+    if form == "json":
+        emit(to_json(result.report))
+        return
+    emit(to_text(result.report, width=stdout_width(), colour=on_terminal(sys.stdout), explain=False))
+    for path in filter(None, (output, emit_masks)):
+        emit(f"\nwritten: {path}")
+    if output is None and emit_masks is None:
+        emit("\nnothing written: no -o was given")
+
+
+def archive(masks: Any) -> bytes:
+    """An .npz archive of masks that are texts of ones and zeros; the same bytes every time."""
+    import io
+    import zipfile
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as whole:
+        for name, text in sorted(masks.items()):
+            array = io.BytesIO()
+            np.save(array, np.asarray([c == "1" for c in text], bool), allow_pickle=False)
+            whole.writestr(zipfile.ZipInfo(f"{name}.npy"), array.getvalue())
+    return packed.getvalue()
