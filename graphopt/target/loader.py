@@ -240,9 +240,9 @@ class _Parser:
         groups = self.positive(row.get("groups", 1), f"{where}.groups")
         key = ShapeKey(self.text(row, "op", where), kernel, strides, dilations, grouping, groups, size)
         us: Any = row.get("us")
-        times = (
-            [[self.number(t, f"{where}.us") for t in line] for line in us if isinstance(line, list)] if isinstance(us, list) else []
-        )
+        if not isinstance(us, list) or not all(isinstance(line, list) for line in cast("list[object]", us)):
+            self.fail(f"{where}.us", "must be a list of lists of microseconds")
+        times = [[self.number(t, f"{where}.us") for t in line] for line in cast("list[list[object]]", us)]
         if not outputs or len(times) != max(1, len(inputs)) or any(len(line) != len(outputs) for line in times):
             self.fail(f"{where}.us", "must have a row of times for each of inputs, a time for each of outputs")
         if any(list(w) != sorted(set(w)) for w in (inputs, outputs)):

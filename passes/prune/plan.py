@@ -6,7 +6,7 @@ group's channels, the compensated weights for any removal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from graphopt.analysis.channels import ChannelGraph, Group
 from graphopt.model import Model
 from graphopt.ops.channels import Labels, Mixer
-from graphopt.passes.prune.allocate import Curve, allocate, steps
+from graphopt.passes.prune.allocate import NEAR, Curve, allocate, steps, total
 from graphopt.passes.prune.budget import Budget
 from graphopt.passes.prune.compensate import compensated
 from graphopt.passes.prune.costs import Cost
@@ -38,8 +38,11 @@ _TRIES, _CLOSE = 5, 0.96
 _PAYS = 1e-4
 """The share of a model's time that the most that a group can lose must save."""
 
-_ROUNDS = 4
-"""Rounds of exchanges between groups, at most."""
+_ROUNDS, _SPENT = 12, 2e12
+"""Rounds of exchanges between groups, at most, and multiply-accumulates for them."""
+
+_SINGLES = 3
+"""Exchanges of two groups that are measured where all at once do not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +220,10 @@ class Planner:
         places = {n.outputs[0].name: k for k, n in enumerate(self.graph.model.graph.nodes) if n.outputs}
         turn = sorted(range(len(groups)), key=lambda g: places[firsts[g]])
         least = self._error(probe, groups, counts)
-        with self.ctx.progress("exchange", _ROUNDS * len(groups)) as bar:
-            for _ in range(_ROUNDS):
+        each = max(1.0, probe.samples * float(self.graph.cost.macs) * (len(groups) + _SINGLES + 1))
+        rounds = int(min(max(1.0, _SPENT / each), _ROUNDS))
+        with self.ctx.progress("exchange", rounds * len(groups)) as bar:
+            for _ in range(rounds):
                 probe.start(self._variant(groups, counts))
                 near = [_neighbours(ladder, n) for ladder, n in zip(ladders, counts, strict=True)]
                 errors = [{n: least} for n in counts]
@@ -245,13 +250,16 @@ class Planner:
         least: float,
         target: float,
     ) -> tuple[list[int], float] | None:
-        """The best choice among neighbours and its error, if it is less than ``least``: all exchanges at once, or the best half."""
+        """A choice among neighbours and its error, if it is less than ``least``: all exchanges at once, or the best single ones."""
         made = allocate(cost, near, errors, target)
-        if made == counts or cost.count(made) > target:
-            return None
-        probe.start(self.graph.model)
-        error = self._error(probe, groups, made)
-        return (made, error) if error < least else None
+        singles = sorted(_exchanges(cost, near, errors, counts, target), key=lambda c: (total(errors, c), c))
+        for choice in [made, *singles[:_SINGLES]]:
+            if choice == counts or cost.count(choice) > target:
+                continue
+            error = self._error(probe, groups, choice)
+            if error < least:
+                return choice, error
+        return None
 
     def _variant(self, groups: Sequence[Group], counts: Sequence[int]) -> Model:
         units = np.concatenate([self.order(g)[:n] for g, n in zip(groups, counts, strict=True)])
@@ -261,6 +269,21 @@ class Planner:
     def _error(self, probe: Probe, groups: Sequence[Group], counts: Sequence[int]) -> float:
         probe.start(self.graph.model)
         return probe.error(self._variant(groups, counts))
+
+
+def _exchanges(
+    cost: Cost, near: Sequence[Sequence[int]], errors: Sequence[Callable[[int], float]], counts: list[int], target: float
+) -> Iterator[list[int]]:
+    """Choices that differ from ``counts`` in one group or two, keep the budget as nearly, and should be better."""
+    base, limit = total(errors, counts), min(NEAR * target, cost.count(counts))
+    options = [[n for n in ladder if n != now] for ladder, now in zip(near, counts, strict=True)]
+    changes = [(g, n) for g, several in enumerate(options) for n in several]
+    for k, (g, n) in enumerate(changes):
+        for h, m in [(g, n), *changes[k + 1 :]]:
+            made = list(counts)
+            made[g], made[h] = n, m
+            if (h != g or m == n) and total(errors, made) < base and limit <= cost.count(made) <= target:
+                yield made
 
 
 def _neighbours(ladder: Sequence[int], count: int) -> list[int]:

@@ -80,10 +80,10 @@ def _staircase(key: ShapeKey, several: Sequence[Sized], step: int, align: int, t
         times = _times(key, [(w, w) for w in outputs], threads)
         return _odd(Staircase(key, (), tuple(outputs), (tuple(times[w, w] for w in outputs),)), step, align, threads)
     inputs = _grid([s.inputs for s in several], step, key.groups)
-    times: dict[Point, float] = {}
+    grid: dict[Point, float] = {}
     for width in inputs:
-        times.update(_times(key, [(width, w) for w in outputs], threads))
-    stair = Staircase(key, tuple(inputs), tuple(outputs), tuple(tuple(times[i, o] for o in outputs) for i in inputs))
+        grid.update(_times(key, [(width, w) for w in outputs], threads))
+    stair = Staircase(key, tuple(inputs), tuple(outputs), tuple(tuple(grid[i, o] for o in outputs) for i in inputs))
     return _odd(stair, step, align, threads)
 
 

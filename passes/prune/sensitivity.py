@@ -96,7 +96,7 @@ class Distance:
 
 
 class Probe:
-    """Runs variants of a network and says how far their outputs are from the original's.
+    """Runs variants of a network and says how far their outputs are from the original's, on ``samples`` samples.
 
     Variants that change nothing before some place of the graph are run from there: asked for in the order of the graph, they cost
     about half.
@@ -105,6 +105,7 @@ class Probe:
     def __init__(self, graph: ChannelGraph, feeds: Feeds, threads: int) -> None:
         self._names = measured_outputs(graph.model)
         self._feeds = batched(graph.model, feeds, self._names, threads)
+        self.samples = sum(int(next(iter(f.values())).shape[0]) if np.ndim(next(iter(f.values()))) else 1 for f in self._feeds)
         self._macs = macs_by_output(graph)
         self._threads = threads
         session = Session(graph.model, threads=threads, extra_outputs=self._names)

@@ -32,6 +32,8 @@ MOST_FEATURES = 4096
 _POSITIONS = 24
 """Positions to collect for each feature, over all feeds; and at least ``_FEWEST`` in all."""
 _FEWEST = 16384
+_MOST_WORK = 1e11
+"""Multiplications for one Gram matrix, which bound the positions of wide tensors (to no fewer than 8 for a feature)."""
 
 _POOLS = ("GlobalAveragePool", "ReduceMean")
 _PASSING = ("Flatten", "Reshape", "Squeeze", "Identity", "Dropout")
@@ -151,7 +153,8 @@ def gather(
     rows: dict[Source, _Rows] = {}
     for source in [*wanted, *(s for s in wanted.values() if s is not None)]:
         if source not in rows:
-            positions = -(-max(_FEWEST, _POSITIONS * source.count) // max(1, len(feeds)))
+            wanted = min(max(_FEWEST, _POSITIONS * source.count), max(8 * source.count, int(_MOST_WORK / source.count**2)))
+            positions = -(-wanted // max(1, len(feeds)))
             rows[source] = _Rows(source, positions, seed)
             accumulators.setdefault(source.tensor, _Several()).parts.append(rows[source])
     collect(graph.model, accumulators, feeds, batch=8, threads=threads, advance=advance)
