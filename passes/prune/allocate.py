@@ -17,6 +17,8 @@ Of all choices that keep the budget the one that comes within ``NEAR`` of it, if
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -38,6 +40,9 @@ NEAR = 0.99
 _ROUNDS = 8
 _NODES = 2000
 """Of the search tree: a bound that does not depend on the machine, as a time would."""
+
+_FEW = 5000
+"""Choices that are all looked at."""
 
 _PAIRS = 200_000
 """Exchanges of two groups that are looked at to come near a budget."""
@@ -211,7 +216,13 @@ def _settled(cost: Cost, ladders: Ladders, errors: Errors, choice: Sequence[int]
 
 
 def _nearer(cost: Cost, ladders: Ladders, errors: Errors, choice: list[int], target: float) -> list[int]:
-    """The best choice that differs in two groups at most and comes within ``NEAR`` of the budget; ``choice`` if none does."""
+    """The best choice that comes within ``NEAR`` of the budget, of all where they are few, else of those that differ in two groups
+    at most; ``choice`` if none does.
+    """
+    if math.prod(len(ladder) for ladder in ladders) <= _FEW:
+        every = (list(x) for x in itertools.product(*ladders))
+        near = [x for x in every if NEAR * target <= cost.count(x) <= target]
+        return min(near, key=lambda x: total(errors, x), default=choice)
     base = cost.count(choice)
     best, least = choice, np.inf
     moves = [(g, n, -cost.change(choice, g, n - choice[g])) for g, ladder in enumerate(ladders) for n in ladder if n != choice[g]]

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import scipy.linalg
 from numpy.typing import NDArray
 
@@ -96,17 +97,26 @@ def layers_behind(graph: ChannelGraph, removed: Removed, updates: Mapping[str, W
         readers[name] = readers.get(name, 0) + 1
     mixers = {m.node: m for m in graph.flow.mixers}
     changed: set[str] = set()
-    found: list[Layer] = []
     for node in graph.model.graph.nodes:
         mine = mixers.get(node_key(node))
         own = mine is not None and (mine.node in updates or bool(removed_columns(graph, mine, removed).any()))
-        if not own and not any(t.name in changed for t in node.inputs):
+        if own or any(t.name in changed for t in node.inputs):
+            changed.update(t.name for t in node.outputs)
+    found: list[Layer] = []
+    for node in graph.model.graph.nodes:
+        mine = mixers.get(node_key(node))
+        if mine is None or not (node.outputs[0].name in changed or _meets(graph, node, changed)):
             continue
-        changed.update(t.name for t in node.outputs)
-        layer = None if mine is None else layer_of(graph, mine, removed)
-        if layer is not None and readers[node.inputs[layer.mixer.weight].name] == 1 and not _all_gone(graph, layer, removed):
+        layer = layer_of(graph, mine, removed)
+        if layer is not None and readers[node.inputs[mine.weight].name] == 1 and not _all_gone(graph, layer, removed):
             found.append(layer)
     return found
+
+
+def _meets(graph: ChannelGraph, node: gs.Node, changed: set[str]) -> bool:
+    """Whether what a node makes goes into nothing but a sum with something that changed: it can make up for that."""
+    users = graph.model.users(node.outputs[0])
+    return len(users) == 1 and users[0].op == "Add" and any(t.name in changed for t in users[0].inputs)
 
 
 def _all_gone(graph: ChannelGraph, layer: Layer, removed: Removed) -> bool:

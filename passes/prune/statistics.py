@@ -153,8 +153,8 @@ def gather(
     rows: dict[Source, _Rows] = {}
     for source in [*wanted, *(s for s in wanted.values() if s is not None)]:
         if source not in rows:
-            wanted = min(max(_FEWEST, _POSITIONS * source.count), max(8 * source.count, int(_MOST_WORK / source.count**2)))
-            positions = -(-wanted // max(1, len(feeds)))
+            taken = min(max(_FEWEST, _POSITIONS * source.count), max(8 * source.count, int(_MOST_WORK / source.count**2)))
+            positions = -(-taken // max(1, len(feeds)))
             rows[source] = _Rows(source, positions, seed)
             accumulators.setdefault(source.tensor, _Several()).parts.append(rows[source])
     collect(graph.model, accumulators, feeds, batch=8, threads=threads, advance=advance)

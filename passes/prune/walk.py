@@ -64,7 +64,7 @@ class Walk:
 
     Attributes:
         order: the original network; its order of nodes counts.
-        macs: multiply-accumulates by the first output of each node.
+        macs: multiply-accumulates by the first output of each node; where none are known, nodes are counted.
         samples: the feeds by network ("original", "pruned") and name of a set of samples ("fit", "held").
     """
 
@@ -81,8 +81,9 @@ class Walk:
     def __post_init__(self) -> None:
         self._stores.update({key: _Listed(feeds) for key, feeds in self.samples.items()})
         self._before = [0.0]
+        known = any(self.macs.values())
         for node in self.order.graph.node:
-            self._before.append(self._before[-1] + self.macs.get(node.output[0], 0.0))
+            self._before.append(self._before[-1] + (self.macs.get(node.output[0], 0.0) if known else 1.0))
         self._live = _fronts(self.order, self.ends, next(f for feeds in self.samples.values() for f in feeds))
 
     def position(self, output: str) -> int:
@@ -94,8 +95,7 @@ class Walk:
 
         ``pruned`` is the pruned network as it is by now, where there is one.
         """
-        total = self._before[-1]
-        if self._before[position] - self._before[self.place] < total / _STRIDE:
+        if position <= self.place or self._before[position] - self._before[self.place] < self._before[-1] / _STRIDE:
             return
         middle = (self._before[self.place] + self._before[position]) / 2
         places = [k for k in range(self.place + 1, position + 1) if self._before[k] >= middle]
