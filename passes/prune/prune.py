@@ -291,8 +291,11 @@ class Prune(Pass):
             outcome.notes.append(f"{after / total:.1%} of the latency are left, within the clock's tolerance of what was allowed")
             return
         reached = after / total
+        idle = ", do not pay on the target" if planner.idle else ""
         least = f"at their least for widths in multiples of {planner.settings.multiple}"
-        why = f"at most {1 - reached:.1%} of the {budget.words} can go: the rest belongs to channels that are frozen or {least}"
+        why = (
+            f"at most {1 - reached:.1%} of the {budget.words} can go: the rest belongs to channels that are frozen{idle} or {least}"
+        )
         if getattr(self, budget.metric) is not None:
             hint = f"ask for {budget.metric}={reached + 0.005:.2f} or more, or a smaller multiple"
             raise BudgetError("GO401", str(self), why, hint)
