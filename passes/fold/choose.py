@@ -25,13 +25,14 @@ from graphopt.analysis.affine import Affine, Obstacle, Span, leak
 from graphopt.analysis.manager import Analyses
 from graphopt.analysis.patterns import Fused
 from graphopt.analysis.shapes import InputShapes
+from graphopt.guard.garbage import keeping
 from graphopt.model import Model, node_label
-from graphopt.ops.affine import Form, Kernel, Refused
+from graphopt.ops.affine import Form, Refused
 from graphopt.ops.facts import static
 from graphopt.passes.fold.part import parts
 from graphopt.passes.fold.present import Present, present, total
 from graphopt.passes.fold.price import price
-from graphopt.passes.fold.recipes import Recipe, recipes, weigh
+from graphopt.passes.fold.recipes import Recipe, Recipes, weigh
 from graphopt.target import Target
 
 
@@ -95,7 +96,8 @@ class Rules:
 
 def choose(analyses: Analyses, inputs: InputShapes, rules: Rules) -> Plan:
     """Cover every affine region of the model."""
-    return _Chooser(analyses, _needed(analyses.model, inputs), rules).plan()
+    with keeping():
+        return _Chooser(analyses, _needed(analyses.model, inputs), rules).plan()
 
 
 def _needed(model: Model, inputs: InputShapes) -> InputShapes:
@@ -112,15 +114,15 @@ class _Chooser:
         self.shapes = analyses.get(Shapes(inputs))
         self.growth = rules.max_growth
         self.made_by = {t.name: i for i, n in enumerate(self.nodes) for t in n.outputs if t.name}
-        self.price = price(rules.target, {n.op for n in self.nodes})
+        by_price = price(rules.target, {n.op for n in self.nodes})
         fused = analyses.get(Fused(rules.target.fusions))
-        self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), fused, self.price)
+        self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), fused, by_price)
+        self.recipes = Recipes(self.model.opset, by_price)
         self.sizes: dict[str, tuple[int, ...] | None] = {}
         self.best: dict[tuple[str, str], _Cover] = {}
         self.usable: dict[str, tuple[Choice, ...]] = {}
         self.roots: dict[str, dict[str, int]] = {}
         self.totals: dict[int, Present] = {}
-        self.values: dict[int, Kernel] = {}
         self.found = Plan()
         for obstacle in self.table.obstacles:
             self.found.refuse(self._weighed(obstacle))
@@ -150,7 +152,7 @@ class _Chooser:
 
     def _part(self, taken: set[int]) -> None:
         """Kernels of which several selections read parts, where nothing else was done to them."""
-        found, obstacles = parts(self.model, self.table, self._root_shape, self.price, lambda i: self.present[i].cost)
+        found, obstacles = parts(self.model, self.table, self._root_shape, self.recipes, lambda i: self.present[i].cost)
         for obstacle in obstacles:
             self.found.refuse(obstacle)
         for group in found:
@@ -215,9 +217,7 @@ class _Chooser:
         now, shape = self._total(span), self._root_shape(span)
         if span.count == 1:
             return None  # as plain as it can be
-        ways = recipes(
-            span, self.model.opset, shape, self.price, kernel=now.kernels > 0, transposed=now.transposed > 0, memo=self.values
-        )
+        ways = self.recipes.of(span, shape, kernel=now.kernels > 0, transposed=now.transposed > 0)
         ways = [w for w in ways if w.operators <= span.count]
         if not ways:
             return None
@@ -264,16 +264,16 @@ class _Chooser:
 
     def _total(self, span: Span) -> Present:
         """What the operators of a span are together."""
+        known = self.totals.get(id(span))
         row: list[Span] = []
         one: Span | None = span
-        known = self.totals.get(id(span))
         while known is None and one is not None:
             row.append(one)
             one = one.inner
-            known = self.totals.get(id(one)) if one is not None else None
+            known = self.totals.get(id(one))
         known = known or Present()
         for longer in reversed(row):
-            known = self.totals[id(longer)] = total([known, *(self.present[i] for i in longer.own)])
+            known = self.totals[id(longer)] = total([known, *[self.present[i] for i in longer.own]])
         return known
 
     def _refuse(self, span: Span, refused: Refused) -> None:
