@@ -29,6 +29,7 @@ from graphopt.guard.garbage import keeping
 from graphopt.model import Model, node_label
 from graphopt.ops.affine import Form, Refused
 from graphopt.ops.facts import static
+from graphopt.passes.fold.beside import side_by_side
 from graphopt.passes.fold.part import parts
 from graphopt.passes.fold.present import Present, present, total
 from graphopt.passes.fold.price import price
@@ -38,11 +39,14 @@ from graphopt.target import Target
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A span to replace in the way of ``recipe``, with the multiply-accumulates of its nodes as they are."""
+    """A span to replace in the way of ``recipe``, with the multiply-accumulates of its nodes as they are. ``gathered``: what is to
+    be put side by side to make its root, where that does not exist yet.
+    """
 
     span: Span
     recipe: Recipe
     macs_before: int
+    gathered: tuple[gs.Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,16 +112,17 @@ def _needed(model: Model, inputs: InputShapes) -> InputShapes:
 
 class _Chooser:
     def __init__(self, analyses: Analyses, inputs: InputShapes, rules: Rules) -> None:
+        self.analyses = analyses
         self.model = analyses.model
         self.nodes = analyses.model.graph.nodes
         self.table = analyses.get(Affine(rules.approximate))
         self.shapes = analyses.get(Shapes(inputs))
         self.growth = rules.max_growth
         self.made_by = {t.name: i for i, n in enumerate(self.nodes) for t in n.outputs if t.name}
-        by_price = price(rules.target, {n.op for n in self.nodes})
+        self.price = price(rules.target, {n.op for n in self.nodes})
         fused = analyses.get(Fused(rules.target.fusions))
-        self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), fused, by_price)
-        self.recipes = Recipes(self.model.opset, by_price)
+        self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), fused, self.price)
+        self.recipes = Recipes(self.model.opset, self.price)
         self.sizes: dict[str, tuple[int, ...] | None] = {}
         self.best: dict[tuple[str, str], _Cover] = {}
         self.usable: dict[str, tuple[Choice, ...]] = {}
@@ -138,6 +143,8 @@ class _Chooser:
                 for piece in self._best(top, spans[-1].root).pieces():
                     self._take(piece, covered, taken)
         self._part(taken)
+        if not self.found.choices:
+            self._beside()
         return self.found
 
     def _take(self, piece: _Cover, covered: set[str], taken: set[int]) -> None:
@@ -162,6 +169,14 @@ class _Chooser:
             taken |= nodes
             share = sum(self.present[i].macs for i in nodes) // len(group)
             self.found.choices += [Choice(span, recipe, share) for span, recipe in group]
+
+    def _beside(self) -> None:
+        """Sums of convolutions of different tensors, where there is nothing else to do."""
+        facts = self.analyses.get(Shapes())
+        for one in side_by_side(self.model, self.table, facts, self.shapes, self.recipes, self.price, self.present):
+            before = sum(self.present[i].macs for i in one.span.nodes)
+            self.found.choices.append(Choice(one.span, one.recipe, before, one.gathered))
+            self.found.obstacles.pop((node_label(self.nodes[self.made_by[one.span.top.name]]), "different-roots"), None)
 
     def _best(self, top: gs.Tensor, root: gs.Tensor) -> _Cover:
         """The cheapest way from ``root`` to ``top``; leaving its operator as it is comes first, so that it wins a tie."""
@@ -227,7 +242,7 @@ class _Chooser:
         if refused is None and shape is None:
             refused = Refused("unknown-size", "its cost is not known without a sample input")
         if refused is not None:
-            if now.kernels and min(w.operators for w in ways) < span.count:
+            if now.kernels and any(w.operators < span.count or w.cost < now.cost for w in ways):
                 self._refuse(span, refused)
             return None
         return self._paying(span, now, ways)
