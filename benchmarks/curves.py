@@ -102,9 +102,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("build"))
     parser.add_argument("--preprocess", default="imagenet")
     parser.add_argument("--keep", type=float, nargs="+", default=[0.8])
-    parser.add_argument(
-        "--options", nargs="+", default=["multiple=8"], help="sets of options of the pass, each tried"
-    )
+    parser.add_argument("--options", nargs="+", default=["multiple=8"], help="sets of options of the pass, each tried")
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--samples", type=int, default=None, help="calibrate with so many photographs only")
     args = parser.parse_args()
@@ -121,7 +119,8 @@ def main() -> None:
             share = record.figures.macs / max(result.report.figures.macs, 1)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(
-                f"  macs={keep}:{options:24} {after:7.2f} ({after - before:+.2f}), {share:.1%} of the MACs, SQNR {_sqnr(record):.1f} dB, "
+                f"  macs={keep}:{options:24} {after:7.2f} ({after - before:+.2f}), {share:.1%} of the MACs, "
+                f"SQNR {_sqnr(record):.1f} dB, "
                 f"{seconds:.0f} s ({work:.0f} s of the processor), peak {peak:.1f} GiB",
                 flush=True,
             )
