@@ -39,13 +39,17 @@ class PartFailed(Exception):
 
 def divided(paths: Sequence[Path], jobs: int) -> list[list[Path]]:
     """The models in at most ``jobs`` parts of about equal size in bytes; one part where more are not worth it."""
+
+    def size(path: Path) -> int:
+        return path.stat().st_size if path.is_file() else 0
+
     count = max(min(jobs, len(paths) // FEWEST), 1)
     parts: list[list[Path]] = [[] for _ in range(count)]
     taken = [0] * count
-    for path in sorted(paths, key=lambda path: -path.stat().st_size if path.is_file() else 0):
+    for path in sorted(paths, key=lambda path: -size(path)):
         least = taken.index(min(taken))
         parts[least].append(path)
-        taken[least] += path.stat().st_size + 1
+        taken[least] += size(path) + 1
     return parts
 
 
@@ -78,7 +82,8 @@ def check_parts(parts: Sequence[Sequence[Path]], paths: Sequence[Path], ctx: cli
     found: dict[str, Checked] = {}
     for process, (out, err) in zip(processes, told, strict=True):
         if process.returncode not in (0, 1):
-            raise PartFailed(process.returncode if process.returncode > 0 else 2, err.strip())
+            ended = f"error: a part of the check ended by signal {-process.returncode}; `--jobs 1` tells at which model"
+            raise PartFailed(process.returncode if process.returncode > 0 else 2, err.strip() or ended)
         found.update({checked.model: checked for checked in parse(out)})
     return [found[str(path)] for path in paths]
 

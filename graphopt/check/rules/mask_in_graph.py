@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphopt.analysis.channels import Channels
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -27,9 +29,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Look at every product with a constant."""
     for node in subject.model.graph.nodes:
         values = [subject.model.value(t) for t in node.inputs] if node.op == "Mul" else []
+        data = [t for t, v in zip(node.inputs, values, strict=bool(values)) if v is None]
         for value in [v for v in values if v is not None]:
-            along = [d for d in value.shape if d > 1]
-            if len(along) == 1 and len(values) - sum(v is not None for v in values) == 1 and _is_mask(value):
+            if len(data) == 1 and _is_mask(value) and _along_channels(value, data[0], subject):
                 gone = int(np.count_nonzero(value == 0))
                 yield RULE.found(
                     node_label(node), f"masks {gone} of {value.size} channels", key=node_key(node), masked=gone, of=int(value.size)
@@ -38,7 +40,16 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _is_mask(value: NDArray[Any]) -> bool:
     """Gates that were learned have zeros too, beside other numbers."""
-    return bool((value == 0).any()) and bool(value.any())
+    return sum(d > 1 for d in value.shape) == 1 and bool((value == 0).any()) and bool(value.any())
+
+
+def _along_channels(value: NDArray[Any], data: gs.Tensor, subject: Subject) -> bool:
+    """Whether the numbers are one for each channel of ``data``, and not one for each place: a window is no mask."""
+    shape = subject.shapes.shape(data)
+    along = next(i for i, d in enumerate(value.shape) if d > 1)
+    axis = along - value.ndim + (0 if shape is None else len(shape))
+    groups = subject.analyses.get(Channels(subject.input_shapes)).groups
+    return any(place.tensor == data.name and axis in place.axes for group in groups for place in group.places)
 
 
 RULE = Rule("GO304", "mask-in-graph", Level.ERROR, check, fix="prune:ratio=0")
