@@ -162,6 +162,29 @@ def window(bad: bool) -> onnx.ModelProto:
     return net.model(net.conv(y, 16, pad=1))
 
 
+@case("GO304")
+def masked_branch(bad: bool) -> onnx.ModelProto:
+    """What is masked in one branch of a sum is still there in the sum."""
+    net = Net()
+    x = net.op("Relu", net.conv(net.input(1, 16, 8, 8), 16, pad=1))
+    factors = np.ones((1, 16, 1, 1))
+    factors[0, ::2] = 0.0
+    net.widths[x] = 16
+    masked = net.op("Mul", net.op("Relu", net.conv(x, 16, pad=1)), net.const(factors))
+    net.widths[y := masked if bad else net.op("Add", x, masked)] = 16
+    return net.model(net.conv(y, 16, pad=1))
+
+
+@case("GO304")
+def masked_output(bad: bool) -> onnx.ModelProto:
+    """An output has the channels that it has."""
+    net = Net()
+    factors = np.ones((1, 8, 1, 1))
+    factors[0, ::2] = 0.0
+    net.widths[y := net.op("Mul", net.conv(net.input(1, 16, 8, 8), 8, pad=1), net.const(factors))] = 8
+    return net.model(net.conv(y, 16, pad=1) if bad else y)
+
+
 @case("GO305")
 def zero_filters(bad: bool) -> onnx.ModelProto:
     proto = two_convs(32)

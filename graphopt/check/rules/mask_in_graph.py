@@ -1,6 +1,7 @@
 """A pruning mask that still multiplies.
 
-What: A tensor is multiplied by a constant with one number for each channel, some of which are zero.
+What: A tensor is multiplied by a constant with one number for each channel, some of which are zero, and prune would remove
+    channels of it at no loss.
 
 Why: The masked channels are computed and thrown away; the mask was meant to be taken for what it says.
 
@@ -44,12 +45,18 @@ def _is_mask(value: NDArray[Any]) -> bool:
 
 
 def _along_channels(value: NDArray[Any], data: gs.Tensor, subject: Subject) -> bool:
-    """Whether the numbers are one for each channel of ``data``, and not one for each place: a window is no mask."""
+    """Whether the numbers are one for each channel of ``data`` of a group that prune would make narrower: a window is one for each
+    place, and what is masked in one branch of a sum, or at an output, cannot go.
+    """
     shape = subject.shapes.shape(data)
     along = next(i for i, d in enumerate(value.shape) if d > 1)
     axis = along - value.ndim + (0 if shape is None else len(shape))
-    groups = subject.analyses.get(Channels(subject.input_shapes)).groups
-    return any(place.tensor == data.name and axis in place.axes for group in groups for place in group.places)
+    pruned = {rewrite.where.strip("'") for rewrite in subject.pruned}
+    return any(
+        any(place.tensor == data.name and axis in place.axes for place in group.places)
+        for group in subject.analyses.get(Channels(subject.input_shapes)).prunable
+        if any(place.tensor in pruned for place in group.places)
+    )
 
 
 RULE = Rule("GO304", "mask-in-graph", Level.ERROR, check, fix="prune:ratio=0")
