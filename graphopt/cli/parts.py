@@ -27,6 +27,15 @@ FEWEST = 3
 OWN = frozenset({"models", "form", "output", "also", "fix", "write_baseline", "jobs"})
 """Parameters that are the whole's and no part's."""
 
+_PART = """
+import sys
+from graphopt.guard.supervisor import end_with
+end_with(int(sys.argv.pop(1)))
+from graphopt.cli import main
+main()
+"""
+"""``python -m graphopt`` that ends with the process that started it, however that ends: nobody would read what it finds."""
+
 
 class PartFailed(Exception):
     """A part ended with an error: its exit code, and what it told of it."""
@@ -61,7 +70,21 @@ def check_parts(parts: Sequence[Sequence[Path]], paths: Sequence[Path], ctx: cli
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
     processes = [
         subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-P", "-m", "graphopt", "check", *arguments, "--jobs", "1", "--format", "json", "--", *map(str, part)],
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                _PART,
+                str(os.getpid()),
+                "check",
+                *arguments,
+                "--jobs",
+                "1",
+                "--format",
+                "json",
+                "--",
+                *map(str, part),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -187,6 +187,15 @@ def test_diff_of_a_model_with_itself(folder: Path) -> None:
     assert cli("diff", "faulty.onnx", "text.onnx", cwd=folder).returncode == 2
 
 
+def test_diff_tells_of_another_opset(folder: Path, tmp_path: Path) -> None:
+    proto = onnx.load(folder / "sound.onnx")
+    proto.opset_import[0].version += 1
+    onnx.save(proto, tmp_path / "newer.onnx")
+    done = cli("diff", "sound.onnx", tmp_path / "newer.onnx", "--exit-code", cwd=folder)
+    assert done.returncode == 1, done.stdout
+    assert f"opset of ONNX: {proto.opset_import[0].version - 1} -> {proto.opset_import[0].version}" in done.stdout
+
+
 def test_diff_of_models_that_do_not_run_here(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "custom.onnx").write_bytes(unknown_operator())
     done = cli("diff", tmp_path / "custom.onnx", "faulty.onnx", cwd=folder)
