@@ -83,7 +83,7 @@ def _counts(data: object, path: Path) -> dict[Key, int]:
     for entry in cast("list[object]", entries):
         fields = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
         code, model, anchor, count = (fields.get(name) for name in ("code", "model", "anchor", "count"))
-        if not (isinstance(code, str) and isinstance(model, str) and isinstance(anchor, str) and type(count) is int):
+        if not (isinstance(code, str) and isinstance(model, str) and isinstance(anchor, str) and type(count) is int and count > 0):
             raise UsageError("GO953", str(path), "has an entry without code, model, anchor and count", "write it again")
         counts[code, model, anchor] = counts.get((code, model, anchor), 0) + count
     return counts

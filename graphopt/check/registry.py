@@ -83,6 +83,8 @@ def matching(pattern: str) -> list[str]:
         UsageError: GO952, it stands for none.
     """
     found = [code for code in known() if pattern.lower() == "all" or code.startswith(pattern.upper()) or _name(code) == pattern]
+    if not found and pattern.upper() in CODES:
+        load(pattern.upper())  # which says that it was removed, and what to use instead
     if not found:
         found = [code for code in plugins() if load(code).name == pattern]
     if not found:

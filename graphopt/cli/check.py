@@ -94,6 +94,8 @@ def command(
 
     What to check can stand in `pyproject.toml` or `graphopt.toml`. `graphopt explain` lists the rules.
     """  # noqa: D301 - click wants the backspace itself
+    if no_config and config_path is not None:
+        raise UsageError("GO955", "--no-config", "goes with no --config", "give one of them")
     reports = [(form, output), *map(_also, also)]
     options = Options(target, select, ignore, error, warning, against, data, preprocess, dict(map(parse_limit, limit)))
     if write_baseline is not None and (baseline is not None or fix is not None or output is not None or also):

@@ -13,8 +13,10 @@ from onnx import helper, numpy_helper
 from graphopt.check import Level, State, registry
 from graphopt.check import baseline as baselines
 from graphopt.check.baseline import Baseline
+from graphopt.check.codes import CODES, Entry, Status
 from graphopt.check.config import Config, Options, find, parse_limit, read
 from graphopt.check.session import Request, check, find_models, settings_for
+from graphopt.cli.main import run
 from graphopt.errors import UsageError
 from tests.check.cases import raw, value
 from tests.check.number_cases import two_convs
@@ -231,7 +233,10 @@ def test_the_same_findings_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"schema": 9, "findings": []}', '{"schema": 1, "findings": [{"code": 3}]}'])
+ENDLESS = '{"schema": 1, "findings": [{"code": "GO101", "model": "a.onnx", "anchor": "0", "count": -1}]}'
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": 9, "findings": []}', '{"schema": 1, "findings": [{"code": 3}]}', ENDLESS])
 def test_what_is_no_baseline_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "baseline.json").write_text(text)
     with pytest.raises(UsageError) as caught:
@@ -353,3 +358,13 @@ def test_a_node_can_leave_out_what_the_structure_check_finds(tmp_path: Path) -> 
         onnx.save(proto, tmp_path / "model.onnx")
         (checked,) = check(Request([str(tmp_path / "model.onnx")], Options(select=("GO024",))))
         assert [f.state for f in checked.findings] == [State.SUPPRESSED if ignored else State.NEW]
+
+
+def test_a_rule_that_was_removed_names_its_successor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(CODES, "GO199", Entry("old-rule", Status.REMOVED, "use GO101"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="was removed") as caught:
+        registry.chosen((), ("GO199",))
+    assert caught.value.diagnostic.hint == "use GO101"
+    assert run(["explain", "go199"]) == 2
+    assert "use GO101" in capsys.readouterr().err
+    assert "GO199" not in registry.chosen((), ())

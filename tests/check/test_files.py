@@ -43,6 +43,7 @@ REFUSED = [
     (["a.onnx", "-o", "one", "--also", "json=./one"], "GO955"),
     (["a.onnx", "--write-baseline", "base.json", "--fix", "fixed"], "GO955"),
     (["a.onnx", "--write-baseline", "base.json", "-o", "report"], "GO955"),
+    (["a.onnx", "--config", "graphopt.toml"], "GO955"),
 ]
 
 
