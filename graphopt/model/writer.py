@@ -7,8 +7,9 @@ the order of initializers the file's with new ones behind in the order of first 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,8 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphopt.model.attributes import encode
-from graphopt.model.bodies import bodies_within
+from graphopt.model.bodies import bodies
 from graphopt.model.ledger import GraphRecord, Ledger
-from graphopt.model.order import needed_by
 from graphopt.model.payloads import INLINE, Fill, tensor_of
 from graphopt.model.protos import copy_except
 from graphopt.model.reader import dimensions
@@ -116,14 +116,10 @@ class Writer:
     def _constants(self, graph: gs.Graph, record: GraphRecord) -> Iterator[tuple[str, gs.Constant]]:
         """The initializers of this graph, in order: as they came, then new ones as they are first read."""
         read: dict[str, gs.Constant] = {}
-        inner: set[str] = set()
         for node in graph.nodes:
-            for tensor in needed_by(node):
+            for tensor in self._needed_by(node):
                 if isinstance(tensor, gs.Constant) and tensor.name:
                     read.setdefault(tensor.name, tensor)
-            for subgraph in bodies_within(node):
-                own = self.ledger.graph(subgraph)
-                inner.update(own.initializers, own.sparse)
         known = dict.fromkeys([*record.initializers, *record.sparse])
         for tensor in graph.outputs:
             elsewhere = graph is not self.graph and tensor.name not in known and tensor.name in self._came_with_a_graph
@@ -135,8 +131,21 @@ class Writer:
                 yield name, constant
         outer = self._outer_names(graph)
         for name, constant in read.items():
-            if name not in known and name not in inner and name not in outer:
+            if name not in known and name not in outer:
                 yield name, constant
+
+    def _needed_by(self, node: gs.Node) -> Sequence[gs.Tensor]:
+        """What a node and the bodies in it take from outside. A body may have an initializer by the name of another one outside."""
+        inner = bodies(node)
+        if not inner:
+            return node.inputs
+        needed: list[gs.Tensor] = list(node.inputs)
+        for body in inner:
+            record = self.ledger.graph(body)
+            own = {*record.initializers, *record.sparse}
+            read = chain(body.outputs, *[self._needed_by(n) for n in body.nodes])
+            needed.extend(tensor for tensor in read if tensor.name not in own)
+        return needed
 
     def _outer_names(self, graph: gs.Graph) -> set[str]:
         """Constants that a subgraph reads belong to the outermost graph unless they came with the subgraph."""
@@ -144,7 +153,7 @@ class Writer:
             return set()
         record = self.ledger.graph(graph)
         own = {*record.initializers, *record.sparse}
-        return {t.name for n in graph.nodes for t in needed_by(n) if isinstance(t, gs.Constant) and t.name not in own}
+        return {t.name for n in graph.nodes for t in self._needed_by(n) if isinstance(t, gs.Constant) and t.name not in own}
 
     @cached_property
     def _came_with_a_graph(self) -> set[str]:
