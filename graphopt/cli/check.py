@@ -112,9 +112,8 @@ def command(
     )
     with watching() as monitor:
         paths = find_models(request)
-        _refuse_outputs([place for _, place in reports if place is not None], paths, request)
+        _refuse_outputs([place for _, place in [*reports, ("", write_baseline)] if place is not None], paths, request)
         if write_baseline is not None:
-            _refuse_outputs([write_baseline], paths, request)
             if write_baseline.exists():
                 Baseline.read(write_baseline)  # nothing but a baseline is overwritten by one
             return _write_baseline(write_baseline, check(request, monitor.log, use_baseline=False))
@@ -144,11 +143,10 @@ def _refuse_outputs(places: Sequence[Path], models: Sequence[Path], request: Req
     """UsageError GO907 for a report over what the check reads, over a model (a pattern that the shell expanded), or twice over one
     file.
     """
-    asked = [settings_for(path, request).asked for path in models]
+    asked = [request.options.over(request.config.options_for(path)) for path in models]
     read = [
         *models,
-        *(a.against for a in asked),
-        *(Path(a.data) for a in asked if a.data),
+        *(Path(place) for one in asked for place in (one.against, one.data) if place),
         request.baseline,
         request.config.baseline,
     ]

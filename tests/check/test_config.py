@@ -368,3 +368,18 @@ def test_a_rule_that_was_removed_names_its_successor(monkeypatch: pytest.MonkeyP
     assert run(["explain", "go199"]) == 2
     assert "use GO101" in capsys.readouterr().err
     assert "GO199" not in registry.chosen((), ())
+
+
+def test_another_order_revives_nothing(tmp_path: Path) -> None:
+    path, baseline = tmp_path / "model.onnx", tmp_path / "baseline.json"
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    branches = [net.op(op, net.bn(net.conv(x, 16, pad=1))) for op in ("Relu", "Sigmoid")]
+    proto = net.model(net.op("Concat", *branches, axis=1))
+    onnx.save(proto, path)
+    assert baselines.write(baseline, check(Request([str(path)], ONLY))) == 2
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*nodes[3:6], *nodes[:3], *nodes[6:]])
+    onnx.save(proto, path)
+    assert not check(Request([str(path)], ONLY, Config(), baseline))[0].failed

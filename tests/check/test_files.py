@@ -65,11 +65,10 @@ def test_a_baseline_is_written_over_a_baseline(folder: Path) -> None:
 def test_a_report_takes_the_place_of_no_device(folder: Path) -> None:
     os.mkfifo("pipe")
     reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
-    assert run(["check", "a.onnx", *ONLY, "-o", "pipe", "--also", f"junit={os.devnull}"]) == 1
+    assert run(["check", "a.onnx", *ONLY, "-o", "pipe"]) == 1  # no device of the machine's: a fault here would take its place
     assert b"GO101" in os.read(reader, 1 << 16)
     os.close(reader)
     assert Path("pipe").is_fifo()
-    assert Path(os.devnull).is_char_device()
 
 
 def test_a_report_is_written_to_where_a_link_points(folder: Path) -> None:

@@ -17,6 +17,7 @@ from graphopt.check.session import Request, settings_for
 from graphopt.check.subject import Asked
 from graphopt.errors import UsageError
 from graphopt.target import Target
+from tests.check.cases import raw, value
 from tests.check.number_cases import classes, image, two_convs
 from tests.nets import Net
 
@@ -126,3 +127,19 @@ def test_a_limit_whose_rule_is_not_asked_is_a_mistake(tmp_path: Path) -> None:
 def test_a_check_by_no_rule_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no rule is left"):
         settings_for(tmp_path / "model.onnx", Request([], Options(select=("GO302",), ignore=("GO302",))))
+
+
+def test_what_a_branch_reads_is_needed_no_longer_than_that(tmp_path: Path) -> None:
+    """Of the graph's x, a, b, d and y three are there at once: the branch is the last that reads a."""
+    bodies = [
+        helper.make_graph([helper.make_node(op, ["a"], [f"z{op}"])], "b", [], [value(f"z{op}", 1000)]) for op in ("Neg", "Exp")
+    ]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("If", ["c"], ["b"], then_branch=bodies[0], else_branch=bodies[1]),
+        helper.make_node("Relu", ["b"], ["d"]),
+        helper.make_node("Neg", ["d"], ["y"]),
+    ]
+    proto = raw(nodes, [value("x", 1000), value("c", kind=onnx.TensorProto.BOOL)], [value("y", 1000)])
+    (found,) = checked(tmp_path, proto, {"max-activation": 1.0}).findings
+    assert found.facts["count"] == 3 * 4000 + 1
