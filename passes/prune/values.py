@@ -173,21 +173,20 @@ class ChannelValues:
             return NOTHING
         if mixer.blockwise and weight.shape[mixer.columns] == 1:
             alive &= np.asarray([data.get(c) != 0 for c in rows.tolist()])
-        bias = self._bias(node, mixer)
-        quiet = set(rows[~alive].tolist()) - set(rows[alive].tolist())
-        return {c: bias.get(c, 0.0) for c in quiet} if bias is not None else NOTHING
+        return self._bias(node, mixer, set(rows[~alive].tolist()) - set(rows[alive].tolist()))
 
-    def _bias(self, node: gs.Node, mixer: Mixer) -> Values | None:
-        """The bias of each channel, 0 where there is none; None if it is computed."""
+    def _bias(self, node: gs.Node, mixer: Mixer, quiet: set[int]) -> Values:
+        """Of the channels ``quiet`` the bias, 0 where there is none; nothing of those whose elements have several biases."""
         index = mixer.bias
         if index is None or index >= len(node.inputs) or not node.inputs[index].name:
-            return NOTHING
+            return dict.fromkeys(quiet, 0.0)
         value = self._graph.model.value(node.inputs[index])
         if value is None:
-            return None
+            return NOTHING
+        if not value.any():
+            return dict.fromkeys(quiet, 0.0)
         beta = attrs.float_(node, "beta", 1.0) if node.op == "Gemm" else 1.0
-        known = {c: beta * v for c, v in self.of(node, index).items()}
-        return known if known or not value.any() else None
+        return {c: beta * v for c, v in self.of(node, index).items() if c in quiet}
 
     def _computed(self, node: gs.Node) -> Values:
         """A function of one element of each operand, on the channels that are known in all of them."""

@@ -53,6 +53,9 @@ ASKED: dict[str, Asked] = {
     "pixel shuffle, whole blocks": Asked("DepthToSpace CRD", {"a": (4, 5, 6, 7)}, {"a": 12}),
     "pixel shuffle, part of a block": Asked("DepthToSpace CRD", {"a": (4,)}, {"a": 12}, ("mask-conflict", "a")),
     "a Split's halves": Asked("C2f", {"a": (0, 5)}, {"a": 8}),
+    "all but one before a Squeeze that names no axes": Asked(
+        "Squeeze of all axes of one, any batch", {"a": (0, 1, 2, 3, 4)}, {"a": 6}, ("not-certified",)
+    ),
     "LSTM units": Asked("LSTM", {"y": (2, 3)}, {"y": 7}),
 }  # fmt: skip
 

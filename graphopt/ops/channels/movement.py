@@ -116,7 +116,7 @@ def merged(data: Layout, parts: Sequence[Sequence[int]]) -> Layout:
 
 
 def squeeze(view: View) -> Sequence[Layout | None]:
-    """Squeeze: axes of size 1 go."""
+    """Squeeze: axes of size 1 go, those that are named or all that there are; channels of which one is left are not meant."""
     data = view.layout(0)
     axes = None if data is None else axes_of(view, data.rank)
     if data is None or axes is None:
@@ -124,6 +124,8 @@ def squeeze(view: View) -> Sequence[Layout | None]:
     shape = view.shape(0)
     if not axes:
         axes = [a for a in range(data.rank) if data.axes[a] == ()]
+        if any(data.size(a) == 1 for a in range(data.rank) if a not in axes):
+            return give_up(view, "names no axes, and has an axis of one channel")
         if shape is not None and len(shape) != data.rank - len(axes):
             return give_up(view, "its axes are not known")
     data = seal(view, data, axes, f"{node_label(view.node)} of the axis")

@@ -126,6 +126,30 @@ def fused_in_heads(net: Distinct) -> str:
     return _attend(net, "q", net.op("Transpose", "q_1", perm=[0, 1, 3, 2]), "q_2")
 
 
+def one_target(net: Distinct) -> str:
+    """The heads' sizes are joined once, for queries, keys and values, with a batch of any size."""
+    i = net.input("n", 5, 8)
+    count = net.op("Gather", net.op("Shape", i), ints(net, 0))
+    target = net.op("Concat", count, ints(net, 5, _HEADS, _SIZE), axis=0)
+    q, k, v = (net.op("Reshape", linear(net, i, 8, _HEADS * _SIZE, n), target) for n in "qkv")
+    score = net.op("MatMul", net.op("Transpose", q, perm=[0, 2, 1, 3]), net.op("Transpose", k, perm=[0, 2, 3, 1]))
+    made = net.op("MatMul", net.op("Softmax", score, axis=-1), net.op("Transpose", v, perm=[0, 2, 1, 3]))
+    made = net.op("Reshape", net.op("Transpose", made, perm=[0, 2, 1, 3]), net.op("Concat", count, ints(net, 5, -1), axis=0))
+    return linear(net, made, _HEADS * _SIZE, 3)
+
+
+def heads_beside_batch(net: Distinct) -> str:
+    """[L, N, heads d] as [L, N heads, d], all by one computed target, of which keys and values may need different ones."""
+    i = net.input("l", "n", 8)
+    length, batch = (net.op("Gather", net.op("Shape", i), ints(net, k)) for k in range(2))
+    target = net.op("Concat", length, net.op("Mul", batch, ints(net, _HEADS)), ints(net, _SIZE), axis=0)
+    q, k, v = (net.op("Reshape", linear(net, i, 8, _HEADS * _SIZE, n), target) for n in "qkv")
+    score = net.op("MatMul", net.op("Transpose", q, perm=[1, 0, 2]), net.op("Transpose", k, perm=[1, 2, 0]))
+    made = net.op("MatMul", net.op("Softmax", score, axis=-1), net.op("Transpose", v, perm=[1, 0, 2]))
+    rows = net.op("Concat", net.op("Mul", length, batch), ints(net, _HEADS * _SIZE), axis=0)
+    return linear(net, net.op("Reshape", net.op("Transpose", made, perm=[1, 0, 2]), rows), _HEADS * _SIZE, 3)
+
+
 def grouped_query(net: Distinct) -> str:
     """One head of keys and values for two heads of queries, by Expand."""
     i = _tokens(net)
@@ -311,6 +335,8 @@ CASES: dict[str, Case] = {
     "fused QKV by Split": Case(fused_split, {"qkv": 36, "q": 12, "q_1": 12, "q_2": 12}, together=(("q", "q_1"), ("q_2", "joined"))),
     "fused QKV by Gather": Case(fused_gather, {"qkv": 36}, together=(("qh", "kh"), ("vh", "joined"))),
     "fused QKV within heads": Case(fused_in_heads, {"qkv": 36}, together=(("q", "q_1"), ("q_2", "joined"))),
+    "QKV in one shape": Case(one_target, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"),)),
+    "heads beside the batch": Case(heads_beside_batch, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"),)),
     "grouped-query Expand": Case(grouped_query, {"q": 12, "k": 6, "v": 6}, together=(("q", "k"), ("v", "joined"))),
     "rotary positions": Case(rotary, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"), ("v", "joined"))),
     "Swin: roll and windows": Case(swin, {"map": 6, "q": 8, "k": 8, "v": 8}, together=(("map", "sum"), ("q", "k"))),
