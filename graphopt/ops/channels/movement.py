@@ -203,9 +203,10 @@ def split(view: View) -> Sequence[Layout | None]:
     if data is None or axis is None:
         return give_up(view, "its axis or its rank are not known")
     sizes = split_sizes(view.node, view.facts, axis)
-    if sizes is not None and 0 not in sizes and sum(sizes) == data.size(axis) and len(sizes) == len(view.node.outputs):
+    if sizes is not None and sum(sizes) == data.size(axis) and len(sizes) == len(view.node.outputs):
         bounds = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
-        parts = [pick(data, axis, np.arange(bounds[k], bounds[k + 1])) for k in range(len(sizes))]
+        ranges = [np.arange(bounds[k], bounds[k + 1]) for k in range(len(sizes))]
+        parts = [pick(data, axis, r) if r.size else with_axis(data, axis, (0,)) for r in ranges]
         if None not in parts:
             return parts
     data, labels = vector(view, data, axis, why)
