@@ -241,8 +241,9 @@ class Change:
             if shape is None or len(shape) != 1 or not isinstance(shape[0], int):
                 return False
             if position < shape[0]:
-                known = constant is not None and int(constant[position]) > 0
-                return known and self._entry(self._own(node, index, producer), k, position, value)
+                if constant is None or int(constant[position]) <= 0:
+                    return False
+                return self._entry(self._own(node, index, producer), k, position, value)
             position -= shape[0]
         return False
 
