@@ -195,7 +195,8 @@ def _whole_factor(view: View, layout: Layout, factor: int, why: str) -> Layout:
     """``layout`` after ``factor`` was said to keep its size; labels over it and others stay, as many go for each index of it."""
     field = layout.field_at(factor)
     if field is None or len(field.at) == 1:
-        return seal_factor(view, layout, factor, why)
+        sealed = seal_factor(view, layout, factor, why)
+        return Layout(sealed.axes, sealed.fields, why)
     k = field.at.index(factor)
     view.alike(np.moveaxis(field.labels, k, 0).reshape(field.labels.shape[k], -1), why)
     return layout

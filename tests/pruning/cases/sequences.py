@@ -194,6 +194,15 @@ def swin(net: Distinct) -> str:
     return linear(net, net.op("Add", x, back, out="sum"), 6, 4)
 
 
+def lstm_cell(net: Distinct) -> str:
+    """One step of a convolutional LSTM: its state comes in from outside, and so does the width of all gates."""
+    x, state = net.input(2, 3, 8, 8), net.input(2, 4, 8, 8, name="state")
+    net.op("Split", net.conv(x, 12, 1), ints(net, 4, 4, 4), axis=1, outputs=3, out="g")
+    kept = net.op("Mul", net.op("Sigmoid", "g"), state)
+    new = net.op("Add", kept, net.op("Mul", net.op("Sigmoid", "g_1"), net.op("Tanh", "g_2")))
+    return head(net, wide(net, new, 4))
+
+
 def mlp(net: Distinct) -> str:
     h = net.op("Erf", linear(net, _tokens(net), 8, 12), out="h")
     return linear(net, h, 12, 3)
@@ -342,6 +351,7 @@ CASES: dict[str, Case] = {
     "Swin: roll and windows": Case(swin, {"map": 6, "q": 8, "k": 8, "v": 8}, together=(("map", "sum"), ("q", "k"))),
     "MLP": Case(mlp, {"h": 12}),
     "gated MLP": Case(gated_mlp, {"h": 12}, together=(("g", "u", "h"),)),
+    "ConvLSTM cell": Case(lstm_cell, frozen=dict.fromkeys(("g", "g_1", "g_2"), "graph-input")),
     "LSTM": Case(lambda n: recurrent(n, "LSTM"), {"x0": 6, "y": 7}),
     "LSTM in two directions": Case(lambda n: recurrent(n, "LSTM", "bidirectional"), {"x0": 6, "y": 7}),
     "GRU": Case(lambda n: recurrent(n, "GRU"), {"x0": 6, "y": 7}),
