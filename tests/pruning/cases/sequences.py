@@ -61,6 +61,12 @@ def instance_norm_lowered(net: Distinct) -> str:
     return head(net, wide(net, net.op("Mul", n, net.const(net.random(6, 1, 1)), out="n"), 6))
 
 
+def grouped_after_norm(net: Distinct) -> str:
+    """A grouped convolution whose input cannot shrink, as in AlexNet."""
+    a = conv(net, image(net), 8, "a")
+    return head(net, conv(net, wide(net, net.op("LRN", a, size=3), 8), 6, "g", group=2))
+
+
 def along(net: Distinct, kind: str, axis: int) -> str:
     a = net.conv(image(net, size=6), 6, pad=1)
     if kind == "CumSum":
@@ -326,6 +332,7 @@ CASES: dict[str, Case] = {
     "InstanceNorm": Case(instance_norm, {"a": 6}),
     "InstanceNorm lowered": Case(instance_norm_lowered, {"a": 6, "n": 6}),
     "LRN": Case(lambda n: along(n, "LRN", 1), frozen={"a": "normalised"}),
+    "grouped after LRN": Case(grouped_after_norm, {"g": 6}, {"a": "normalised"}),
     "Softmax over channels": Case(lambda n: along(n, "Softmax", 1), frozen={"a": "along-axis"}),
     "Softmax over pixels": Case(lambda n: along(n, "Softmax", 3), {"a": 6}),
     "Softmax before opset 13": Case(lambda n: along(n, "Softmax", 2), {"a": 6}, opset=12),
