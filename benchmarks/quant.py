@@ -4,7 +4,8 @@
 
 Every peer gets the model as ``fold`` leaves it, so that what is compared is quantization alone, and is then written at its best
 settings: uint8 activations, int8 weights a channel. Time is the ratio of one model's to folded float's, sessions
-and runs in turns (``graphopt.runtime.ratio``). NNCF runs in the interpreter that ``--nncf`` names, since its requirements are others.
+and runs in turns (``graphopt.runtime.ratio``). NNCF runs in the interpreter that ``--nncf`` names, since its requirements are
+others.
 """
 
 from __future__ import annotations

@@ -295,7 +295,7 @@ def test_facts_tell_what_runs() -> None:
     _, outcome = quantize(build("residual"))
     assert outcome.facts["integer_kernels"] == {"QLinearConv": 4, "QLinearAdd": 1}
     assert outcome.facts["float_kernels"] == {}
-    assert len(outcome.rewrites) == 4
+    assert len([r for r in outcome.rewrites if r.what == "in int8"]) == 4
 
 
 def test_a_kernel_that_leaves_the_graph_is_still_an_integer_one() -> None:
