@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,8 @@ def draw(model: Path, folder: Path) -> Path:
     """A file of inputs for ``model``."""
     path = folder / "data.npz"
     feeds = list(generated(graphopt.load(model), seed=0))
-    np.savez(path, **{name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]})
+    joined: dict[str, Any] = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+    np.savez(path, **joined)
     return path
 
 

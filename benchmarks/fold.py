@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import graphopt
+from graphopt.analysis import Analyses
 from graphopt.errors import GraphoptError
 from graphopt.passes.fold import Fold
 from graphopt.passes.simplify import Simplify
@@ -96,12 +97,12 @@ def measure(path: Path, name: str, repeat: int, peer_python: str | None) -> Line
         start = time.process_time()
         Fold().run(model, fresh)
         seconds = min(seconds, time.process_time() - start)
-    before, after = figures(original, context.input_shapes()), figures(model, context.input_shapes())
+    before, after = figures(Analyses(original), context.input_shapes()), figures(Analyses(model), context.input_shapes())
     base, simplified = before, bool(before.unknown)
     if simplified:
         plain = original.copy()
         Simplify().run(plain, Context(original))
-        base = figures(plain, context.input_shapes())
+        base = figures(Analyses(plain), context.input_shapes())
     feed = generated(original, 1).first()
     worst = 0.0
     for a, b in zip(Session(original).run(feed).values(), Session(model).run(feed).values(), strict=True):

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -97,7 +97,7 @@ class _Big:
         self.weights.append(tensor)
         return tensor.name
 
-    def op(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], f"{kind.lower()}_{len(self.nodes)}", **attributes))
         return name
@@ -149,8 +149,13 @@ class Figures:
     why: str = ""
 
     def least(self, other: Figures) -> Figures:
-        pairs = ((self.wall, other.wall), (self.cpu, other.cpu), (self.peak, other.peak), (self.anonymous, other.anonymous))
-        return Figures(*(min(a, b) for a, b in pairs), why=self.why or other.why)
+        return Figures(
+            min(self.wall, other.wall),
+            min(self.cpu, other.cpu),
+            min(self.peak, other.peak),
+            min(self.anonymous, other.anonymous),
+            self.why or other.why,
+        )
 
 
 def measure(command: list[str], root: Path | None = None) -> Figures:

@@ -4,6 +4,8 @@ then. Everything is drawn from one seed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ class _Net:
         self.weights.append(numpy_helper.from_array(array.astype(np.float32), name))
         return name
 
-    def op(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], f"{kind.lower()}_{len(self.nodes)}", **attributes))
         return name

@@ -63,6 +63,10 @@ class Pruned:
         return f"{self.left:7.1%} {self.removed:8} {self.deviation:9.1e} {self.seconds:7.1f}  {'':40}"
 
 
+Run = Callable[[Path, float, int, str], tuple[onnx.ModelProto, float]]
+"""From file, ratio, multiple and interpreter to the pruned model and seconds."""
+
+
 def ours(path: Path, ratio: float, multiple: int, _: str) -> tuple[onnx.ModelProto, float]:
     """Prune with graphopt."""
     model = graphopt.load(path)
@@ -84,7 +88,7 @@ def theirs(path: Path, ratio: float, _: int, python: str) -> tuple[onnx.ModelPro
         return onnx.load(out), float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(run: Callable[[Path, float, int, str], tuple[onnx.ModelProto, float]], path: Path, args: argparse.Namespace) -> Pruned:
+def measure(run: Run, path: Path, args: argparse.Namespace) -> Pruned:
     """Prune one file in one way, and judge the result."""
     seconds = 0.0
     try:
@@ -116,7 +120,7 @@ def main() -> int:
     args = parser.parse_args()
     files = [f for m in args.models for f in (m.glob("**/*.onnx") if m.is_dir() else [m])]
     files = sorted((f for f in files if f.stat().st_size <= args.largest * 2**20), key=lambda f: f.stat().st_size)
-    runs = {"graphopt": ours}
+    runs: dict[str, Run] = {"graphopt": ours}
     if args.peer_python:
         version = subprocess.run([args.peer_python, "-c", _VERSION], capture_output=True, text=True, check=True)  # noqa: S603
         runs[f"onnxsim {version.stdout.strip()}"] = theirs

@@ -233,8 +233,10 @@ class _Walk:
         """``step`` after ``whole``; a bias that is nothing but rounding does not stand in its way."""
         sizes = self._sizes(root, whole.form)
         found = composed(step, whole, sizes, self.approximate)
+        if not whole.form.biased or not step.form.padded:
+            return found
         kind = self.facts.dtype(top)
-        if not step.form.padded or not whole.form.biased or kind not in FLOATS:
+        if kind not in FLOATS:
             return found
         settled = unbiased(whole, unit_of(kind))
         return found if settled is None else composed(step, settled, sizes, self.approximate)

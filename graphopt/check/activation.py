@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 
 from graphopt.analysis import ShapeTable
 from graphopt.model import Model, node_label
+from graphopt.model.bodies import bodies_within
 from graphopt.ops.facts import static
 
 
@@ -56,4 +57,4 @@ def tensor_bytes(tensor: gs.Tensor, shapes: ShapeTable) -> int | None:
 
 
 def _captured(node: gs.Node) -> list[gs.Tensor]:
-    return [t for body in node.subgraphs(recursive=True) for inner in body.nodes for t in inner.inputs]
+    return [t for body in bodies_within(node) for inner in body.nodes for t in inner.inputs]

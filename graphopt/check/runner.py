@@ -24,7 +24,7 @@ from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.runtime import Session, generated
 from graphopt.verify import check_structure, isolated
-from graphopt.verify.contact import admit, begin, first_contact, known, unlimited
+from graphopt.verify.contact import begin, first_contact, unlimited
 
 INVALID = "GO021"
 """For faults of structure that no file should bring about, and that must not be lost if one does."""
@@ -67,7 +67,7 @@ def admitted(path: Path, asked: Asked, limits: Limits) -> Subject:
     try:
         model = Model.load(path)
         isolated.probe(model, limits)
-        with first_contact(model, limits):
+        with first_contact(model, limits) as contact:
             try:
                 session = Session(model, threads=asked.threads)
                 session.run(generated(model, 1).first())
@@ -77,7 +77,7 @@ def admitted(path: Path, asked: Asked, limits: Limits) -> Subject:
                 return Subject(model, asked, None)
             subject = Subject(model, asked, session)
             if asked.data is None:
-                admit(model, subject.input_shapes, limits)
+                contact.admit(subject.analyses, subject.input_shapes)
             return subject
     finally:
         unlimited()
@@ -121,13 +121,13 @@ class _Run:
         self.ran += stages[Stage.DOOR]
         try:
             isolated.probe(model, self.settings.limits)
-            with first_contact(model, self.settings.limits):
+            with first_contact(model, self.settings.limits) as contact:
                 structure = check_structure(model)
                 session = self._loaded(model)
                 runs = session is not None
                 subject = Subject(model, self.settings.asked, session)
                 if self.settings.asked.data is None and runs:
-                    admit(model, subject.input_shapes, self.settings.limits)
+                    contact.admit(subject.analyses, subject.input_shapes)
         except ModelError as error:
             self._refused(error, [*stages[Stage.STRUCTURE], *stages[Stage.CONTACT]])
             return None
@@ -136,7 +136,7 @@ class _Run:
         self.ran += [*stages[Stage.STRUCTURE], *stages[Stage.CONTACT]]
         for fault in structure:
             self._tell(fault)
-        known(model, self.settings.limits, exact=False)  # dry runs of lossy passes need what those passes need
+        contact.known(exact=False)  # dry runs of lossy passes need what those passes need
         return subject
 
     def _loaded(self, model: Model) -> Session | None:

@@ -22,6 +22,7 @@ from graphopt.check.dryrun import DryRun, DryRuns, Region
 from graphopt.check.quantized import Quantizers
 from graphopt.errors import Diagnostic
 from graphopt.model import Model, node_key, node_label
+from graphopt.model.bodies import bodies_within
 from graphopt.pipeline import Outcome, Rewrite
 from graphopt.pipeline.context import InputShapes, shapes_of
 from graphopt.runtime import Feeds, Session, generated, open_data
@@ -272,5 +273,5 @@ def all_nodes(model: Model) -> Iterator[gs.Node]:
     """Every node, those of the bodies of If, Loop and Scan too."""
     for node in model.graph.nodes:
         yield node
-        for body in node.subgraphs(recursive=True):
+        for body in bodies_within(node):
             yield from body.nodes

@@ -31,19 +31,19 @@ BETWEEN = 3
 @debug_option
 def command(loaded: Model, shapes: InputShapes, form: str) -> None:
     """Show what MODEL costs, layer by layer: output shape, multiply-accumulates, parameters and share of the whole."""
-    total = figures(loaded, shapes)
-    layers = _layers(loaded, shapes)
+    facts = Analyses(loaded)
+    total = figures(facts, shapes)
+    layers = _layers(facts, shapes)
     if form == "json":
         emit(json.dumps(_data(loaded, shapes, total, layers), indent=2))
     else:
         _print(loaded, shapes, total, layers)
 
 
-def _layers(model: Model, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[dict[str, Any]]:
-    analyses = Analyses(model)
-    cost, inferred = analyses.get(Cost(inputs=shapes)), analyses.get(Shapes(inputs=shapes))
+def _layers(facts: Analyses, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[dict[str, Any]]:
+    cost, inferred = facts.get(Cost(inputs=shapes)), facts.get(Shapes(inputs=shapes))
     layers: list[dict[str, Any]] = []
-    for node in model.graph.nodes:
+    for node in facts.model.graph.nodes:
         found = cost.of(node)
         shape = inferred.shape(node.outputs[0]) if node.outputs else None
         layers.append(

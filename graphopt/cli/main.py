@@ -30,6 +30,7 @@ from graphopt.cli.common import colour
 from graphopt.errors import Diagnostic, GraphoptError
 from graphopt.guard.death import MEMORY_HINT, size
 from graphopt.guard.doing import watched
+from graphopt.guard.garbage import seldom
 from graphopt.guard.limits import confined
 
 BUG = 3
@@ -46,6 +47,7 @@ def supervised(arguments: Sequence[str]) -> int:
         return run(arguments)
     told = supervise()
     if told is None:
+        seldom()
         _quieten(debug)
         return run(arguments)
     _replace_signs()

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from graphopt.analysis import Analyses
 from graphopt.cli.common import limit_options, load_options, model_argument
 from graphopt.errors import UsageError
 from graphopt.guard.doing import watched
@@ -20,7 +21,7 @@ from graphopt.pipeline.context import shapes_of
 from graphopt.runtime import generated, input_specs
 from graphopt.spec import near
 from graphopt.verify import isolated
-from graphopt.verify.contact import admit, begin, first_contact
+from graphopt.verify.contact import begin, first_contact
 
 _SHAPE = re.compile(r"(?P<name>.+)=(?P<dims>[0-9]+(x[0-9]+)*)")
 
@@ -53,9 +54,9 @@ def _admitted(path: str, given: tuple[str, ...], limits: Limits, freeze: bool, i
     if watched() is None:
         # Where a size is open, the model is run to see what it takes.
         isolated.probe(model, limits, run=any(static(spec.shape) is None for spec in input_specs(model)))
-    with first_contact(model, limits):
+    with first_contact(model, limits) as contact:
         shapes = input_shapes(model, given)
-        admit(model, shapes, limits)
+        contact.admit(Analyses(model), shapes)
     return model, shapes
 
 

@@ -9,8 +9,8 @@ loads.
 What a file *claims* to hold does not count, only what it holds.
 
 **Time.** ``SECONDS`` until the model was checked, loaded and run once, and more for what can be seen to take longer: for bytes to
-read, and for multiply-accumulates, as slow as any machine does them. The latter are a claim too, so a file of a few kilobytes gets
-at most ``MOST_FOR_MACS`` for them, and more only as it grows.
+read, for nodes to look at, and for multiply-accumulates, as slow as any machine does them. The latter are a claim too, so a file of
+a few kilobytes gets at most ``MOST_FOR_MACS`` for them, and more only as it grows.
 
 Where the system has no such limits (RLIMIT_DATA works on Linux) there are none, and what the shapes tell is all that is refused.
 """
@@ -33,6 +33,7 @@ PER_INPUT_BYTE = 64
 
 SECONDS = 8.0
 BYTES_PER_SECOND = 1e8
+NODES_PER_SECOND = 500
 MACS_PER_SECOND = 1e9
 MOST_FOR_MACS = 15.0
 SMALL_BYTES_PER_SECOND = 1e4
@@ -56,11 +57,18 @@ class Limits:
         """Seconds for any model; None is no limit."""
         return SECONDS if self.seconds is None else (self.seconds or None)
 
-    def more(self, stored: int, macs: int = 0) -> float:
-        """Seconds on top, for a model of ``stored`` bytes and so many multiply-accumulates."""
-        if self.seconds is not None:
-            return 0.0
-        return stored / BYTES_PER_SECOND + min(macs / MACS_PER_SECOND, MOST_FOR_MACS + stored / SMALL_BYTES_PER_SECOND)
+    def for_bytes(self, stored: int) -> float:
+        """Seconds on top, for a model of ``stored`` bytes."""
+        return stored / BYTES_PER_SECOND if self.seconds is None else 0.0
+
+    def for_nodes(self, nodes: int) -> float:
+        """Seconds on top, for so many nodes."""
+        return nodes / NODES_PER_SECOND if self.seconds is None else 0.0
+
+    def for_macs(self, stored: int, macs: int) -> float:
+        """Seconds on top, for so many multiply-accumulates of a model of ``stored`` bytes."""
+        most = MOST_FOR_MACS + stored / SMALL_BYTES_PER_SECOND
+        return min(macs / MACS_PER_SECOND, most) if self.seconds is None else 0.0
 
 
 class _Confinement:

@@ -7,10 +7,12 @@ from typing import Any
 import onnx
 import onnx_graphsurgeon as gs
 
+from graphopt.guard.garbage import keeping
 from graphopt.model import links
 from graphopt.model.ledger import GraphRecord, Ledger
 
 
+@keeping()
 def copy_graph(graph: gs.Graph, ledger: Ledger) -> tuple[gs.Graph, Ledger]:
     """Copy ``graph`` with all subgraphs; tensors keep their names, subgraphs read the copied outer tensors."""
     shell = onnx.ModelProto()

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from graphopt.errors import ModelError
 from graphopt.model import files, links, saving
+from graphopt.model.bodies import bodies, bodies_within
 from graphopt.model.copying import copy_graph
 from graphopt.model.domains import STANDARD
 from graphopt.model.ledger import Ledger
@@ -227,7 +228,7 @@ class Model:
                 if tensor is old:
                     links.set_input(node, index, new)
         for node in self.graph.nodes:
-            for subgraph in node.subgraphs(recursive=True):
+            for subgraph in bodies_within(node):
                 subgraph.outputs = [new if t is old else t for t in subgraph.outputs]
         self.edited()
 
@@ -305,9 +306,17 @@ class Model:
         """The model without its big weights: constants above ``keep_bytes`` are declared without values."""
         return Skeleton(self.graph, self._ledger, self.label, keep_bytes, self.opset).model()
 
+    def interface(self) -> onnx.GraphProto:
+        """The inputs and outputs of the main graph, described as a file would describe them."""
+        return Writer(self.graph, self._ledger, self.label).interface()
+
     def constants(self) -> dict[str, gs.Constant]:
         """The initializers of the main graph, by name, in the order in which they are written."""
         return Writer(self.graph, self._ledger, self.label).constants()
+
+    def count(self) -> int:
+        """How many nodes there are, those in bodies of If, Loop and Scan included."""
+        return sum(len(graph.nodes) for graph in _graphs(self.graph))
 
     def weight_bytes(self) -> int:
         """Bytes of all initializers of the main graph."""
@@ -376,7 +385,7 @@ def _graphs(graph: gs.Graph) -> Iterator[gs.Graph]:
     """A graph, and the bodies of If, Loop and Scan in it."""
     yield graph
     for node in graph.nodes:
-        for subgraph in node.subgraphs():
+        for subgraph in bodies(node):
             yield from _graphs(subgraph)
 
 
@@ -388,6 +397,6 @@ def _all_names(graph: gs.Graph, ledger: Ledger) -> set[str]:
     for node in graph.nodes:
         names.add(node.name)
         names.update(t.name for t in [*node.inputs, *node.outputs])
-        for subgraph in node.subgraphs():
+        for subgraph in bodies(node):
             names |= _all_names(subgraph, ledger)
     return names

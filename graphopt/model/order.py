@@ -7,12 +7,13 @@ import heapq
 import onnx_graphsurgeon as gs
 
 from graphopt.model import links
+from graphopt.model.bodies import bodies, bodies_within
 
 
 def needed_by(node: gs.Node) -> list[gs.Tensor]:
     """Everything that a node reads: its inputs, and what its subgraphs take from outside."""
     tensors = list(node.inputs)
-    for subgraph in node.subgraphs():
+    for subgraph in bodies(node):
         tensors.extend(subgraph.outputs)
         for inner in subgraph.nodes:
             tensors.extend(needed_by(inner))
@@ -56,7 +57,7 @@ def sweep(graph: gs.Graph) -> int:
                 stack.extend(needed_by(node))
     dead = [n for n in graph.nodes if id(n) not in seen]
     for node in dead:
-        for owner in [node, *(inner for g in node.subgraphs(recursive=True) for inner in g.nodes)]:
+        for owner in [node, *(inner for g in bodies_within(node) for inner in g.nodes)]:
             links.set_inputs(owner, [])
         links.set_outputs(node, [])
     if dead:

@@ -16,6 +16,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphopt.errors import ModelError
+from graphopt.guard.garbage import keeping
 from graphopt.model import links
 from graphopt.model.attributes import decode
 from graphopt.model.domains import STANDARD
@@ -34,6 +35,7 @@ _PARTS = ("node", "input", "output", "value_info", "initializer", "sparse_initia
 """What a GraphProto is made of; the rest of it is the record's shell."""
 
 
+@keeping()
 def load(source: Any, *, freeze_initializers: bool, inline_functions: bool) -> tuple[gs.Graph, Ledger, Opened]:
     """Open and read a model; see ``Model.load``."""
     opened = open_source(source)

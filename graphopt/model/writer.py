@@ -7,8 +7,9 @@ the order of initializers the file's with new ones behind in the order of first 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphopt.model.attributes import encode
+from graphopt.model.bodies import bodies
 from graphopt.model.ledger import GraphRecord, Ledger
 from graphopt.model.payloads import INLINE, Fill, tensor_of
 from graphopt.model.protos import copy_except
@@ -56,6 +58,13 @@ class Writer:
         proto = onnx.ModelProto()
         proto.CopyFrom(self.ledger.shell)
         self._fill(proto.graph, self.graph)
+        return proto
+
+    def interface(self) -> onnx.GraphProto:
+        """The inputs and outputs of the main graph as they would be written, and nothing else."""
+        proto = onnx.GraphProto()
+        record = self.ledger.graph(self.graph)
+        self._ends(proto, self.graph, record, dict(self._constants(self.graph, record)))
         return proto
 
     def constants(self) -> dict[str, gs.Constant]:
@@ -107,14 +116,10 @@ class Writer:
     def _constants(self, graph: gs.Graph, record: GraphRecord) -> Iterator[tuple[str, gs.Constant]]:
         """The initializers of this graph, in order: as they came, then new ones as they are first read."""
         read: dict[str, gs.Constant] = {}
-        inner: set[str] = set()
         for node in graph.nodes:
-            for tensor in _read_by(node):
+            for tensor in self._needed_by(node):
                 if isinstance(tensor, gs.Constant) and tensor.name:
                     read.setdefault(tensor.name, tensor)
-            for subgraph in node.subgraphs(recursive=True):
-                own = self.ledger.graph(subgraph)
-                inner.update(own.initializers, own.sparse)
         known = dict.fromkeys([*record.initializers, *record.sparse])
         for tensor in graph.outputs:
             elsewhere = graph is not self.graph and tensor.name not in known and tensor.name in self._came_with_a_graph
@@ -126,8 +131,21 @@ class Writer:
                 yield name, constant
         outer = self._outer_names(graph)
         for name, constant in read.items():
-            if name not in known and name not in inner and name not in outer:
+            if name not in known and name not in outer:
                 yield name, constant
+
+    def _needed_by(self, node: gs.Node) -> Sequence[gs.Tensor]:
+        """What a node and the bodies in it take from outside. A body may have an initializer by the name of another one outside."""
+        inner = bodies(node)
+        if not inner:
+            return node.inputs
+        needed: list[gs.Tensor] = list(node.inputs)
+        for body in inner:
+            record = self.ledger.graph(body)
+            own = {*record.initializers, *record.sparse}
+            read = chain(body.outputs, *[self._needed_by(n) for n in body.nodes])
+            needed.extend(tensor for tensor in read if tensor.name not in own)
+        return needed
 
     def _outer_names(self, graph: gs.Graph) -> set[str]:
         """Constants that a subgraph reads belong to the outermost graph unless they came with the subgraph."""
@@ -135,7 +153,7 @@ class Writer:
             return set()
         record = self.ledger.graph(graph)
         own = {*record.initializers, *record.sparse}
-        return {t.name for n in graph.nodes for t in _read_by(n) if isinstance(t, gs.Constant) and t.name not in own}
+        return {t.name for n in graph.nodes for t in self._needed_by(n) if isinstance(t, gs.Constant) and t.name not in own}
 
     @cached_property
     def _came_with_a_graph(self) -> set[str]:
@@ -153,7 +171,10 @@ class Writer:
             else:
                 self.initializer(proto, graph, name, constant)
 
-    def _values(self, proto: onnx.GraphProto, graph: gs.Graph, record: GraphRecord, constants: dict[str, gs.Constant]) -> None:
+    def _ends(
+        self, proto: onnx.GraphProto, graph: gs.Graph, record: GraphRecord, constants: dict[str, gs.Constant]
+    ) -> frozenset[str]:
+        """Write the inputs and outputs, and return the names that have several descriptions."""
         counts = Counter(v.name for v in [*record.values, *record.outputs, *record.inputs])
         # Of two descriptions of one tensor the reader believed the last; here both stay as they came.
         repeated = frozenset(name for name, count in counts.items() if count > 1)
@@ -169,6 +190,10 @@ class Writer:
             listed = {*(v.name for v in proto.input), *record.initializers, *record.sparse}
             proto.input.extend(_described(None, c) for name, c in constants.items() if name not in listed)
         proto.output.extend(_outputs(graph, record, repeated))
+        return repeated
+
+    def _values(self, proto: onnx.GraphProto, graph: gs.Graph, record: GraphRecord, constants: dict[str, gs.Constant]) -> None:
+        repeated = self._ends(proto, graph, record, constants)
         inner: dict[str, gs.Tensor] = {}
         for node in graph.nodes:
             inner.update((t.name, t) for t in node.outputs if t.name)
@@ -199,14 +224,6 @@ def _outputs(graph: gs.Graph, record: GraphRecord, repeated: frozenset[str]) -> 
         # A tensor of the graph around this one may be described otherwise there.
         own = id(tensor) in local or isinstance(tensor, gs.Constant)
         yield origin if origin is not None and (tensor.name in repeated or not own) else _described(origin, tensor)
-
-
-def _read_by(node: gs.Node) -> Iterator[gs.Tensor]:
-    yield from node.inputs
-    for graph in node.subgraphs():
-        yield from graph.outputs
-        for inner in graph.nodes:
-            yield from _read_by(inner)
 
 
 def _described(origin: onnx.ValueInfoProto | None, tensor: gs.Tensor) -> onnx.ValueInfoProto:

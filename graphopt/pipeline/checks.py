@@ -48,15 +48,15 @@ _HALVES: dict[int, float] = {TensorProto.FLOAT16: 2.0**-10, TensorProto.BFLOAT16
 """Units in the last place of one (IEEE 754 binary16; bfloat16 has 8 bits of significand)."""
 
 
-def tolerance_for(model: Model) -> float:
-    """The largest difference between two outputs of ``model`` that count as equal, as a share of the output's range.
+def tolerance_for(facts: Analyses) -> float:
+    """The largest difference between two outputs of a model that count as equal, as a share of the output's range.
 
     It follows the coarsest type that operators compute in: one that comes in as well as goes out, so that weights which are merely
     stored in it do not count.
     """
-    shapes = Analyses(model).get(Shapes())
+    shapes = facts.get(Shapes())
     units = [0.0]
-    for node in model.graph.nodes:
+    for node in facts.model.graph.nodes:
         computed = {shapes.dtype(t) for t in node.inputs if t.name} & {shapes.dtype(t) for t in node.outputs if t.name}
         units.extend(_HALVES[kind] for kind in computed & _HALVES.keys())
     return max(EXACT_TOLERANCE, HALF_ROUNDINGS * max(units))
@@ -66,7 +66,7 @@ class Checker:
     """Holds models against the original and against one another, always on the same samples.
 
     Args:
-        original: the model as the user gave it.
+        facts: about the model as the user gave it.
         sample: the feeds to compare outputs on.
         monitor: gets progress.
         threads: threads of one operator.
@@ -76,8 +76,8 @@ class Checker:
             ``open``.
     """
 
-    def __init__(self, original: Model, sample: Feeds, monitor: Monitor, threads: int = 1) -> None:
-        self.original = original
+    def __init__(self, facts: Analyses, sample: Feeds, monitor: Monitor, threads: int = 1) -> None:
+        self.original = facts.model
         self.sample = sample
         self.runs = False
         self._monitor = monitor
@@ -85,7 +85,7 @@ class Checker:
         self._original: Recording | None = None
         self._latest: tuple[Model | None, Recording] | None = None
         self._known_faults: set[tuple[str, str]] = set()
-        self._tolerance = tolerance_for(original)
+        self._tolerance = tolerance_for(facts)
 
     def open(self, *, needed: bool, required: bool) -> list[str]:
         """Look at the original: its structure, and whether its outputs can be compared. Returns notes for the report.

@@ -8,9 +8,9 @@ from graphopt.pipeline.context import InputShapes
 from graphopt.pipeline.record import Figures
 
 
-def figures(model: Model, shapes: InputShapes) -> Figures:
-    """The figures of a model, for one run on inputs of these shapes."""
-    cost = Analyses(model).get(Cost(inputs=shapes))
+def figures(facts: Analyses, shapes: InputShapes) -> Figures:
+    """The figures of the model that ``facts`` are about, for one run on inputs of these shapes."""
+    model, cost = facts.model, facts.get(Cost(inputs=shapes))
     return Figures(
         nodes=len(model.graph.nodes),
         params=cost.params,

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphopt.analysis import Analyses
 from graphopt.errors import UsageError
 from graphopt.guard.death import size
 from graphopt.guard.limits import Limits
@@ -38,13 +39,13 @@ from graphopt.pipeline.context import DEFAULT_TARGET, Context, Monitor, Silent, 
 from graphopt.pipeline.figures import figures
 from graphopt.pipeline.labels import Labels
 from graphopt.pipeline.pipeline import Passes, Pipeline
-from graphopt.pipeline.record import Accuracy, PassRecord, Report, Verification
+from graphopt.pipeline.record import Accuracy, Figures, PassRecord, Report, Verification
 from graphopt.runtime import Feeds, Timing, compare_time, feeds_from, generated, open_data
 from graphopt.runtime.feeds import bytes_of
 from graphopt.runtime.session import LARGE, PROTO_LIMIT, Runnable
 from graphopt.target import Target
 from graphopt.verify import isolated
-from graphopt.verify.contact import admit, first_contact, known, unlimited
+from graphopt.verify.contact import first_contact, unlimited
 
 SAMPLES = 64
 """How many feeds the outputs are compared on."""
@@ -138,10 +139,11 @@ def run(
     given = 0 if user is None else bytes_of(user.first())
     if isolate:
         isolated.probe(original, limits, feed=None if user is None else user.first(), seed=seed, threads=threads)
-    with first_contact(original, limits, given=given):
+    facts = Analyses(original)
+    with first_contact(original, limits, given=given) as contact:
         feeds = generated(original, seed=seed) if user is None else user
-        admit(original, shapes_of(feeds), limits, given=given)
-        checker = Checker(original, feeds.take(samples), watcher, threads)
+        contact.admit(facts, shapes_of(feeds))
+        checker = Checker(facts, feeds.take(samples), watcher, threads)
         report = Report(
             model=original.label,
             pipeline=str(pipeline),
@@ -149,21 +151,22 @@ def run(
             data=feeds.source,
             calibrated=feeds.calibrated,
             seed=seed,
-            figures=figures(original, shapes_of(feeds)),
+            figures=figures(facts, shapes_of(feeds)),
             notes=[
                 *notes,
                 *(feeds.notes if feeds.calibrated else ()),
                 *checker.open(needed=bool(pipeline.passes) or labelled is not None, required=verify),
             ],
         )
-    known(original, limits, exact=all(one.kind is Kind.EXACT for one in pipeline.passes), given=given)
+    contact.known(exact=all(one.kind is Kind.EXACT for one in pipeline.passes))
     if timing is None:
         timing = original.weight_bytes() <= LARGE
         if not timing:
             report.notes.append(
                 f"latency was not measured: the weights take {size(original.weight_bytes())} (`--timing` measures it)"
             )
-    driver = _Driver(original, feeds, device, seed, threads, watcher, checker, labelled if checker.runs else None, timing)
+    judged = labelled if checker.runs else None
+    driver = _Driver(original, report.figures, feeds, device, seed, threads, watcher, checker, judged, timing)
     report.accuracy = driver.accuracy(original)
     current = original.copy()
     last = None
@@ -203,6 +206,7 @@ class _Driver:
     """What stays the same from pass to pass."""
 
     original: Model
+    figures: Figures
     feeds: Feeds
     target: Target
     seed: int
@@ -228,10 +232,12 @@ class _Driver:
         outcome = one.run(work, ctx)
         if outcome.changed:
             verification, drift = self.checker.check(one, before, work, outcome)
+            numbers = figures(Analyses(work), ctx.input_shapes())
             timing, accuracy = self._latency(one, work), self.accuracy(work)
         else:
             # Whatever was done to the copy is dropped with it; the figures are those of the model before.
             work, verification = before, Verification("unchanged")
+            numbers = self.figures if last is None else last.figures
             drift, timing = (None, None) if last is None else (last.drift, last.timing)
             accuracy = accuracy if last is None else last.accuracy
         record = PassRecord(
@@ -239,7 +245,7 @@ class _Driver:
             name=one.name,
             kind=one.kept(outcome).value,
             changed=outcome.changed,
-            figures=figures(work, ctx.input_shapes()),
+            figures=numbers,
             verification=verification,
             drift=drift,
             timing=timing,

@@ -69,9 +69,8 @@ class InputSpec:
 
 def input_specs(model: Model) -> list[InputSpec]:
     """The inputs that must be fed, in the graph's order."""
-    proto = model.skeleton(0)
     free = {tensor.name for tensor in model.graph.inputs} - model.overridable
-    return [_spec(value, model.label) for value in proto.graph.input if value.name in free]
+    return [_spec(value, model.label) for value in model.interface().input if value.name in free]
 
 
 def _spec(value: onnx.ValueInfoProto, label: str) -> InputSpec:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -27,6 +28,10 @@ from graphopt.runtime.inputs import InputSpec, input_specs
 AFTERWARDS = 2
 """How much more memory an exact pipeline may take than the first contact: two models are loaded at once."""
 
+BYTES_OF_A_NODE = 64
+MOST_UNSEEN = 2**16
+"""Until a file is read, it may be all nodes; of a large file, most is weights."""
+
 
 def begin(path: str | os.PathLike[str], limits: Limits) -> None:
     """Before a model is read: only the size of its file is known."""
@@ -35,7 +40,7 @@ def begin(path: str | os.PathLike[str], limits: Limits) -> None:
     page = watched()
     if page is not None:
         page.set_deadline(limits.base())
-        page.extend(limits.more(stored))
+        page.extend(limits.for_bytes(stored) + limits.for_nodes(min(stored // BYTES_OF_A_NODE, MOST_UNSEEN)))
         confine(limits.memory_for(stored))
 
 
@@ -47,67 +52,74 @@ def unlimited() -> None:
         confine(0)
 
 
-@contextmanager
-def first_contact(model: Model, limits: Limits, *, given: int = 0) -> Generator[None]:
-    """While a model is checked, loaded and run for the first time.
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A model on trial.
 
-    Args:
+    Attributes:
         model: the model.
         limits: what the user allows.
+        stored: bytes that its files hold.
         given: bytes of the first feed, where it is the user's; a model's own claims about its inputs count for nothing.
+    """
+
+    model: Model
+    limits: Limits
+    stored: int
+    given: int
+
+    def admit(self, facts: Analyses, inputs: InputShapes) -> None:
+        """Refuse the model if a tensor is larger than the limit; else give it the time that its arithmetic takes. ``facts`` are
+        about the model.
+
+        Raises:
+            ModelError: GO042, with the node.
+        """
+        limit = self.limits.memory_for(self.stored, self.given)
+        table = facts.get(Shapes(inputs=inputs))
+        for where, count in _made(self.model, table) if limit else ():
+            if count > limit:
+                why = f"would make {size(count)}, more than the {size(limit)} it may have"
+                raise ModelError("GO042", f"{self.model.label}: {where}", why, MEMORY_HINT)
+        page = watched()
+        if page is not None:
+            page.extend(self.limits.for_macs(self.stored, facts.get(Cost(inputs=inputs)).macs))
+
+    def known(self, *, exact: bool) -> None:
+        """The model was run once and did no harm: lossy passes, which look at the user's data, get what they need."""
+        if watched() is None:
+            return
+        if self.limits.memory is not None or not exact:
+            confine(self.limits.memory or 0)
+        else:
+            confine(AFTERWARDS * self.limits.memory_for(self.stored, self.given))
+
+
+@contextmanager
+def first_contact(model: Model, limits: Limits, *, given: int = 0) -> Generator[Contact]:
+    """While a model is checked, loaded and run for the first time; the arguments are as for ``Contact``.
 
     Raises:
         ModelError: GO042, instead of MemoryError.
     """
     page = watched()
     about(model.label)
-    stored = model.size()
-    limit = limits.memory_for(stored, given)
+    contact = Contact(model, limits, model.size(), given)
+    limit = limits.memory_for(contact.stored, given)
     if page is not None:
         page.set_deadline(limits.base())
-        page.extend(limits.more(stored))
+        page.extend(limits.for_bytes(contact.stored) + limits.for_nodes(model.count()))
         # What the data took meanwhile was asked for by the user, not by the model.
         confine(limit, anew=given > 0)
     try:
         _refuse_inputs(model, limit)
-        yield
+        yield contact
     except MemoryError:
         why = f"it takes more memory than the {size(limit)} it may have" if confined() else "it takes more memory than there is"
         raise ModelError("GO042", model.label, why, MEMORY_HINT) from None
     finally:
         if page is not None:
             page.set_deadline(None)
-
-
-def admit(model: Model, inputs: InputShapes, limits: Limits, *, given: int = 0) -> None:
-    """Refuse a model with a tensor that is larger than the limit; give the others the time that their arithmetic takes.
-
-    Raises:
-        ModelError: GO042, with the node.
-    """
-    stored = model.size()
-    analyses = Analyses(model)
-    table = analyses.get(Shapes(inputs=inputs))
-    limit = limits.memory_for(stored, given)
-    if limit:
-        for where, count in _made(model, table):
-            if count > limit:
-                why = f"would make {size(count)}, more than the {size(limit)} it may have"
-                raise ModelError("GO042", f"{model.label}: {where}", why, MEMORY_HINT)
-    page = watched()
-    if page is not None:
-        macs = analyses.get(Cost(inputs=inputs)).macs
-        page.extend(limits.more(stored, macs) - limits.more(stored))
-
-
-def known(model: Model, limits: Limits, *, exact: bool, given: int = 0) -> None:
-    """The model was run once and did no harm: lossy passes, which look at the user's data, get what they need."""
-    if watched() is None:
-        return
-    if limits.memory is not None or not exact:
-        confine(limits.memory or 0)
-    else:
-        confine(AFTERWARDS * limits.memory_for(model.size(), given))
 
 
 def _refuse_inputs(model: Model, limit: int) -> None:

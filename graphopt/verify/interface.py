@@ -20,15 +20,15 @@ from graphopt.model import Model
 
 def check_interface(before: Model, after: Model) -> list[Diagnostic]:
     """What a user of ``before`` would notice when given ``after``."""
-    first, second = before.skeleton(), after.skeleton()
+    first, second = before.interface(), after.interface()
     inputs = [_free_inputs(before, first), _free_inputs(after, second)]
     found = list(_compare("input", inputs[0], inputs[1], after.label))
-    return found + list(_compare("output", list(first.graph.output), list(second.graph.output), after.label))
+    return found + list(_compare("output", list(first.output), list(second.output), after.label))
 
 
-def _free_inputs(model: Model, proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+def _free_inputs(model: Model, graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     names = {tensor.name for tensor in model.graph.inputs}
-    return [value for value in proto.graph.input if value.name in names]
+    return [value for value in graph.input if value.name in names]
 
 
 def _compare(what: str, before: list[onnx.ValueInfoProto], after: list[onnx.ValueInfoProto], label: str) -> Iterator[Diagnostic]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from graphopt.analysis import Analyses
 from graphopt.errors import GraphoptError
 from graphopt.guard.doing import SIZE, Page, about, watch
 from graphopt.guard.limits import Limits
@@ -24,7 +25,7 @@ from graphopt.guard.supervisor import leave_no_core
 from graphopt.model import Model
 from graphopt.runtime import Session, generated
 from graphopt.runtime.session import Feed
-from graphopt.verify.contact import admit, begin, first_contact
+from graphopt.verify.contact import begin, first_contact
 from graphopt.verify.structure import check_structure
 
 
@@ -59,9 +60,9 @@ def answer(request: dict[str, Any]) -> dict[str, str] | None:
         if request["run"]:
             _try(model, limits, request["feed"], request["seed"], request["threads"])
         else:
-            with first_contact(model, limits):
+            with first_contact(model, limits) as contact:
                 check_structure(model)
-                admit(model, (), limits)
+                contact.admit(Analyses(model), ())
     except GraphoptError as error:
         found = error.diagnostic
         # Everything else is found, and told, by the caller itself.
@@ -75,11 +76,11 @@ def answer(request: dict[str, Any]) -> dict[str, str] | None:
 def _try(model: Model, limits: Limits, path: str | None, seed: int, threads: int) -> None:
     given = _read(path) if path is not None else None
     size = 0 if given is None else sum(int(value.nbytes) for value in given.values())
-    with first_contact(model, limits, given=size):
+    with first_contact(model, limits, given=size) as contact:
         check_structure(model)
         feed = next(iter(generated(model, 1, seed))) if given is None else given
         shapes = tuple((name, tuple(value.shape)) for name, value in feed.items() if hasattr(value, "shape"))
-        admit(model, shapes, limits, given=size)
+        contact.admit(Analyses(model), shapes)
         Session(model, threads=threads).run(feed)
 
 

@@ -25,23 +25,28 @@ from graphopt.analysis.affine import Affine, Obstacle, Span, leak
 from graphopt.analysis.manager import Analyses
 from graphopt.analysis.patterns import Fused
 from graphopt.analysis.shapes import InputShapes
+from graphopt.guard.garbage import keeping
 from graphopt.model import Model, node_label
-from graphopt.ops.affine import Form, Kernel, Refused
+from graphopt.ops.affine import Form, Refused
 from graphopt.ops.facts import static
+from graphopt.passes.fold.beside import side_by_side
 from graphopt.passes.fold.part import parts
 from graphopt.passes.fold.present import Present, present, total
 from graphopt.passes.fold.price import price
-from graphopt.passes.fold.recipes import Recipe, recipes, weigh
+from graphopt.passes.fold.recipes import Recipe, Recipes, weigh
 from graphopt.target import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A span to replace in the way of ``recipe``, with the multiply-accumulates of its nodes as they are."""
+    """A span to replace in the way of ``recipe``, with the multiply-accumulates of its nodes as they are. ``gathered``: what is to
+    be put side by side to make its root, where that does not exist yet.
+    """
 
     span: Span
     recipe: Recipe
     macs_before: int
+    gathered: tuple[gs.Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +100,8 @@ class Rules:
 
 def choose(analyses: Analyses, inputs: InputShapes, rules: Rules) -> Plan:
     """Cover every affine region of the model."""
-    return _Chooser(analyses, _needed(analyses.model, inputs), rules).plan()
+    with keeping():
+        return _Chooser(analyses, _needed(analyses.model, inputs), rules).plan()
 
 
 def _needed(model: Model, inputs: InputShapes) -> InputShapes:
@@ -106,6 +112,7 @@ def _needed(model: Model, inputs: InputShapes) -> InputShapes:
 
 class _Chooser:
     def __init__(self, analyses: Analyses, inputs: InputShapes, rules: Rules) -> None:
+        self.analyses = analyses
         self.model = analyses.model
         self.nodes = analyses.model.graph.nodes
         self.table = analyses.get(Affine(rules.approximate))
@@ -115,12 +122,12 @@ class _Chooser:
         self.price = price(rules.target, {n.op for n in self.nodes})
         fused = analyses.get(Fused(rules.target.fusions))
         self.present = present(self.model, self.shapes, analyses.get(Cost(inputs)), fused, self.price)
+        self.recipes = Recipes(self.model.opset, self.price)
         self.sizes: dict[str, tuple[int, ...] | None] = {}
         self.best: dict[tuple[str, str], _Cover] = {}
         self.usable: dict[str, tuple[Choice, ...]] = {}
         self.roots: dict[str, dict[str, int]] = {}
         self.totals: dict[int, Present] = {}
-        self.values: dict[int, Kernel] = {}
         self.found = Plan()
         for obstacle in self.table.obstacles:
             self.found.refuse(self._weighed(obstacle))
@@ -136,6 +143,8 @@ class _Chooser:
                 for piece in self._best(top, spans[-1].root).pieces():
                     self._take(piece, covered, taken)
         self._part(taken)
+        if not self.found.choices:
+            self._beside()
         return self.found
 
     def _take(self, piece: _Cover, covered: set[str], taken: set[int]) -> None:
@@ -150,7 +159,7 @@ class _Chooser:
 
     def _part(self, taken: set[int]) -> None:
         """Kernels of which several selections read parts, where nothing else was done to them."""
-        found, obstacles = parts(self.model, self.table, self._root_shape, self.price, lambda i: self.present[i].cost)
+        found, obstacles = parts(self.model, self.table, self._root_shape, self.recipes, lambda i: self.present[i].cost)
         for obstacle in obstacles:
             self.found.refuse(obstacle)
         for group in found:
@@ -160,6 +169,14 @@ class _Chooser:
             taken |= nodes
             share = sum(self.present[i].macs for i in nodes) // len(group)
             self.found.choices += [Choice(span, recipe, share) for span, recipe in group]
+
+    def _beside(self) -> None:
+        """Sums of convolutions of different tensors, where there is nothing else to do."""
+        facts = self.analyses.get(Shapes())
+        for one in side_by_side(self.model, self.table, facts, self.shapes, self.recipes, self.price, self.present):
+            before = sum(self.present[i].macs for i in one.span.nodes)
+            self.found.choices.append(Choice(one.span, one.recipe, before, one.gathered))
+            self.found.obstacles.pop((node_label(self.nodes[self.made_by[one.span.top.name]]), "different-roots"), None)
 
     def _best(self, top: gs.Tensor, root: gs.Tensor) -> _Cover:
         """The cheapest way from ``root`` to ``top``; leaving its operator as it is comes first, so that it wins a tie."""
@@ -215,9 +232,7 @@ class _Chooser:
         now, shape = self._total(span), self._root_shape(span)
         if span.count == 1:
             return None  # as plain as it can be
-        ways = recipes(
-            span, self.model.opset, shape, self.price, kernel=now.kernels > 0, transposed=now.transposed > 0, memo=self.values
-        )
+        ways = self.recipes.of(span, shape, kernel=now.kernels > 0, transposed=now.transposed > 0)
         ways = [w for w in ways if w.operators <= span.count]
         if not ways:
             return None
@@ -227,7 +242,7 @@ class _Chooser:
         if refused is None and shape is None:
             refused = Refused("unknown-size", "its cost is not known without a sample input")
         if refused is not None:
-            if now.kernels and min(w.operators for w in ways) < span.count:
+            if now.kernels and any(w.operators < span.count or w.cost < now.cost for w in ways):
                 self._refuse(span, refused)
             return None
         return self._paying(span, now, ways)
@@ -264,16 +279,16 @@ class _Chooser:
 
     def _total(self, span: Span) -> Present:
         """What the operators of a span are together."""
+        known = self.totals.get(id(span))
         row: list[Span] = []
         one: Span | None = span
-        known = self.totals.get(id(span))
         while known is None and one is not None:
             row.append(one)
             one = one.inner
-            known = self.totals.get(id(one)) if one is not None else None
+            known = self.totals.get(id(one))
         known = known or Present()
         for longer in reversed(row):
-            known = self.totals[id(longer)] = total([known, *(self.present[i] for i in longer.own)])
+            known = self.totals[id(longer)] = total([known, *[self.present[i] for i in longer.own]])
         return known
 
     def _refuse(self, span: Span, refused: Refused) -> None:

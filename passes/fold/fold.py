@@ -98,7 +98,8 @@ class _Folding:
         for choice in choices:
             span = choice.span
             last = self.model.graph.nodes[positions[span.top.name]]
-            sizes = static((shapes.shape(span.root) or (None, None))[2:])
+            source = choice.gathered[0] if choice.gathered else span.root
+            sizes = static((shapes.shape(source) or (None, None))[2:])
             kernels: dict[int, Kernel] = {}
             values = values_of(span, choice.recipe.way, shapes.dtype(span.top), sizes, kernels)
             if isinstance(values, Refused):
@@ -110,6 +111,10 @@ class _Folding:
             named.add(name)
             where, what = node_label(last), _describe(self.model, choice)  # before the tensor changes hands: it names the node
             written = replace(self.model, span, choice.recipe, values, name, sizes)
+            if choice.gathered:
+                copy = self.model.fresh(f"{name}.concat") if name else ""
+                gather = self.model.make("Concat", list(choice.gathered), [span.root], {"axis": 1}, name=copy)
+                written.insert(0, gather)
             placed.setdefault(id(last), []).extend(written)
             self._record(choice, values, written, kernels)
             self.outcome.approximate |= span.map.form.approximate
@@ -173,11 +178,13 @@ def _describe(model: Model, choice: Choice) -> str:
     ops = [model.graph.nodes[i].op for i in sorted(choice.span.nodes)]
     counted = {op: ops.count(op) for op in dict.fromkeys(ops)}
     listed = ", ".join(f"{n} {op}" if n > 1 else op for op, n in counted.items())
-    number = "one operator" if choice.recipe.operators == 1 else f"{choice.recipe.operators} operators"
+    operators = choice.recipe.operators + bool(choice.gathered)
+    number = "one operator" if operators == 1 else f"{operators} operators"
+    roots = " and ".join(f"'{t.name}'" for t in choice.gathered or (choice.span.root,))
     macs = (
         f"{choice.recipe.macs:,} multiply-accumulates instead of {choice.macs_before:,}" if choice.macs_before else "no arithmetic"
     )
-    return f"{listed} from '{choice.span.root.name}' became {number}: {formula(choice.span.map)}; {macs}"
+    return f"{listed} from {roots} became {number}: {formula(choice.span.map)}; {macs}"
 
 
 def _refusals(obstacles: list[Obstacle]) -> list[Refusal]:

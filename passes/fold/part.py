@@ -13,8 +13,8 @@ import onnx_graphsurgeon as gs
 from graphopt.analysis.affine import AffineTable, Obstacle, Span
 from graphopt.model import Model, node_label
 from graphopt.ops.affine import Refused
-from graphopt.passes.fold.price import KERNELS, Price
-from graphopt.passes.fold.recipes import Recipe, recipes
+from graphopt.passes.fold.price import KERNELS
+from graphopt.passes.fold.recipes import Recipe, Recipes
 
 Part = tuple[Span, Recipe]
 
@@ -25,14 +25,16 @@ def parts(
     model: Model,
     table: AffineTable,
     shape_of: Callable[[Span], tuple[int, ...] | None],
-    price: Price,
+    recipes: Recipes,
     cost: Callable[[int], float],
 ) -> tuple[list[list[Part]], list[Obstacle]]:
     """Kernels whose readers are selections and nothing else: for each the spans that can take its place."""
     found: list[list[Part]] = []
     obstacles: list[Obstacle] = []
     for index, readers, spans in _shared(model, table):
-        ways = [(s, min(_ways(model, s, shape_of(s), price), key=lambda w: w.cost, default=None)) for s in spans]
+        ways = [
+            (s, min(recipes.of(s, shape_of(s), kernel=True, transposed=False), key=lambda w: w.cost, default=None)) for s in spans
+        ]
         known = [(s, w) for s, w in ways if w is not None and shape_of(s) is not None]
         if len(known) < len(spans):
             continue
@@ -43,10 +45,6 @@ def parts(
         else:
             obstacles.append(Obstacle(node_label(model.graph.nodes[index]), _PARTS))
     return found, obstacles
-
-
-def _ways(model: Model, span: Span, shape: tuple[int, ...] | None, price: Price) -> list[Recipe]:
-    return recipes(span, model.opset, shape, price, kernel=True, transposed=False, memo={})
 
 
 def _shared(model: Model, table: AffineTable) -> Iterator[tuple[int, set[int], list[Span]]]:

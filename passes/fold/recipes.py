@@ -15,7 +15,7 @@ an Add.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -36,53 +36,67 @@ _CRD = 11
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way: its operators, and what they cost together."""
+    """One way: its operators, and what they cost together.
+
+    Attributes:
+        macs: multiply-accumulates for one run.
+        written: elements written.
+        params: elements of weights.
+    """
 
     way: Way
     steps: tuple[Step, ...]
     cost: float
+    macs: int = field(init=False)
+    written: int = field(init=False)
+    params: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "macs", sum([s.macs for s in self.steps]))
+        object.__setattr__(self, "written", sum([s.written for s in self.steps]))
+        object.__setattr__(self, "params", sum([s.params for s in self.steps]))
 
     @property
     def operators(self) -> int:
         """How many there are."""
         return len(self.steps)
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one run."""
-        return sum(s.macs for s in self.steps)
 
-    @property
-    def written(self) -> int:
-        """Elements written."""
-        return sum(s.written for s in self.steps)
+class Recipes:
+    """The ways for one model. What a region with a kernel costs depends on its form and on the size of its root alone, and networks
+    repeat themselves: each pair is priced once.
 
-    @property
-    def params(self) -> int:
-        """Elements of weights."""
-        return sum(s.params for s in self.steps)
-
-
-def recipes(
-    span: Span, opset: int, shape: tuple[int, ...] | None, price: Price, *, kernel: bool, transposed: bool, memo: dict[int, Kernel]
-) -> list[Recipe]:
-    """All ways to write a span whose root has ``shape`` (None: not known, and then no sizes are). ``kernel``: whether one of its
-    operators multiplies with weights; ``transposed``: whether one is a ConvTranspose; ``memo``: values of scales and shifts
-    that are known already.
+    Args:
+        opset: of the model.
+        price: of an operator.
     """
-    found = _ways(span, opset, shape, kernel=kernel, transposed=transposed, memo=memo)
-    return [Recipe(way, tuple(steps), sum(map(price, steps))) for way, steps in found]
+
+    def __init__(self, opset: int, price: Price) -> None:
+        self._opset = opset
+        self._price = price
+        self._values: dict[int, Kernel] = {}
+        self._known: dict[tuple[Form, tuple[int, ...] | None, bool, int], list[Recipe]] = {}
+
+    def of(self, span: Span, shape: tuple[int, ...] | None, *, kernel: bool, transposed: bool) -> list[Recipe]:
+        """All ways to write a span whose root has ``shape`` (None: not known, and then no sizes are). ``kernel``: whether one of
+        its operators multiplies with weights; ``transposed``: whether one is a ConvTranspose.
+        """
+        if not kernel:
+            return self._priced(_without_kernel(span, self._opset, shape, self._values))
+        key = (span.map.form, shape, transposed, len(span.moves))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._priced(_with_kernel(span.map.form, self._opset, shape, transposed, len(span.moves)))
+        return known
+
+    def _priced(self, found: list[Written]) -> list[Recipe]:
+        return [Recipe(way, tuple(steps), sum(map(self._price, steps))) for way, steps in found]
 
 
-def _ways(
-    span: Span, opset: int, shape: tuple[int, ...] | None, *, kernel: bool, transposed: bool, memo: dict[int, Kernel]
-) -> list[Written]:
-    form = span.map.form
-    if not kernel:
-        return _without_kernel(span, opset, shape, memo)
+def _with_kernel(form: Form, opset: int, shape: tuple[int, ...] | None, transposed: bool, moves: int) -> list[Written]:
     if form.axis != 1 or form.rank == 2:
-        return [] if form.border or any(a != PLAIN for a in form.axes) else [_matrix(form, shape, len(span.moves))]
-    if span.moves:
+        return [] if form.border or any(a != PLAIN for a in form.axes) else [_matrix(form, shape, moves)]
+    if moves:
         return []
     found = [_conv(form, opset, shape), _repeat(form, opset, shape), _pool(form, shape)]
     if transposed:
@@ -90,13 +104,13 @@ def _ways(
     return [one for one in found if one is not None]
 
 
-def _without_kernel(span: Span, opset: int, shape: tuple[int, ...] | None, memo: dict[int, Kernel]) -> list[Written]:
+def _without_kernel(span: Span, opset: int, shape: tuple[int, ...] | None, values: dict[int, Kernel]) -> list[Written]:
     form = span.map.form
     if form.border or form.identity or span.moves:
         return []
     size = _outputs(form, shape)
     if form.diagonal and opset >= _BROADCASTING:
-        both = form.biased and bool(np.any(np.asarray(evaluate(span.map, np, memo).weight) != 1))
+        both = form.biased and bool(np.any(np.asarray(evaluate(span.map, np, values).weight) != 1))
         ops = ("Mul", "Add") if both else ("Add",) if form.biased else ("Mul",)
         return [("scale", [Step(op, size, params=form.c_out, read=size) for op in ops])]
     if form.select is not None and form.rows is None and not form.biased:

@@ -17,6 +17,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphopt.model import node_label
+from graphopt.model.bodies import bodies_within
 from graphopt.passes.simplify.editor import Editor, Raw
 from graphopt.pipeline import Rewrite
 
@@ -104,7 +105,7 @@ def _defined(branch: gs.Graph, outer: set[int]) -> list[gs.Tensor]:
 
 def _reads(node: gs.Node) -> Iterator[gs.Tensor]:
     yield from node.inputs
-    for body in node.subgraphs(recursive=True):
+    for body in bodies_within(node):
         yield from body.outputs
         for inner in body.nodes:
             yield from inner.inputs

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.model import Model
+from graphopt.model.bodies import bodies_within
 from graphopt.model.domains import STANDARD
 from graphopt.ops.facts import Facts, Shape, static
 
@@ -49,7 +50,7 @@ class Editor:
         self._inner: set[str] = set()
         self._wide: dict[int, dict[int, list[int]]] = {}
         for node in model.graph.nodes:
-            for subgraph in node.subgraphs(recursive=True):
+            for subgraph in bodies_within(node):
                 for tensor in subgraph.outputs:
                     self._yielded.setdefault(id(tensor), []).append(subgraph)
                 for inner in subgraph.nodes:

@@ -6,6 +6,8 @@ Time is the processor's, and the least of up to eight attempts: other work on th
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -59,3 +61,14 @@ def test_twenty_thousand_nodes(kind: str, tmp_path: Path) -> None:
     ratio, large = least_ratio(kind, (10_000, 20_000), 2.6, tmp_path)
     assert ratio < 2.6
     assert large < 20.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sigmoids", "conv_bn_relu", "convs"])
+def test_the_command_takes_twenty_thousand_nodes(kind: str, tmp_path: Path) -> None:
+    """No limit of time that is meant for the harmful stands in the way of the large."""
+    path, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    path.write_bytes(CHAINS[kind](20_000).SerializeToString())
+    command = [sys.executable, "-m", "graphopt", "run", str(path), "--passes", "simplify,fold", "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, out.exists()) == (0, True), done.stderr

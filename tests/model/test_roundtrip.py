@@ -74,6 +74,10 @@ def _raw_and_typed(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(helper.make_tensor("eight", TensorProto.FLOAT8E4M3FNUZ, [1], [0.5]))
 
 
+def _number(name: str) -> TensorProto:
+    return numpy_helper.from_array(np.asarray(7), name)
+
+
 def _returned() -> onnx.ModelProto:
     """An If whose branches do nothing but return an initializer of their own, of the same name in both."""
     ok = helper.make_tensor_value_info("ok", TensorProto.BOOL, [])
@@ -97,6 +101,11 @@ CHANGES: dict[str, Change] = {
     "an input as output": lambda m: m.graph.output.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])),
     "a weight as output": lambda m: m.graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4])),
     "weights of one name in bodies that return them": lambda m: m.CopyFrom(_returned()),
+    "a weight that nobody reads, of the name of one in a body": lambda m: m.graph.initializer.append(_number("v")),
+    "a default that nobody reads, of the name of one in a body": lambda m: (
+        m.graph.initializer.append(_number("v")),
+        m.graph.input.append(helper.make_tensor_value_info("v", TensorProto.INT64, [])),
+    ),
     "an output without a type": lambda m: m.graph.output[0].ClearField("type"),
     "an output of a custom type": lambda m: setattr(m.graph.output[0].type, "denotation", "IMAGE"),
     "trailing omitted inputs": lambda m: m.graph.node[0].input.extend(["", ""]),

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import graphopt
+from graphopt.analysis import Analyses
 from graphopt.model import Model
 from graphopt.pipeline import checks
 from graphopt.pipeline.checks import Checker, tolerance_for
@@ -37,7 +38,7 @@ def test_off_by_the_runtimes_own_rounding_is_equal(
 ) -> None:
     net = Net()
     model = Model.load(net.model(net.op("Relu", net.input(1, 2, name="x"))))
-    checker = Checker(model, generated(model), Silent())
+    checker = Checker(Analyses(model), generated(model), Silent())
     monkeypatch.setattr(checks, "compare_recorded", lambda *_: drift(noise, 1.0))
     assert checker._is_rounding(found, model, Recording(model, checker.sample)) is expected
 
@@ -50,7 +51,7 @@ def halves(dtype: Any) -> Model:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-4), (np.float64, 1e-4), (np.float16, 4 * 2.0**-10)])
 def test_equal_means_to_the_rounding_of_the_type(dtype: Any, tolerance: float) -> None:
-    assert tolerance_for(halves(dtype)) == tolerance
+    assert tolerance_for(Analyses(halves(dtype))) == tolerance
     (record,) = graphopt.run(halves(dtype), "fold", timing=False).report.passes
     assert record.verification.status == "held"
     assert record.verification.tolerance == tolerance
@@ -59,4 +60,4 @@ def test_equal_means_to_the_rounding_of_the_type(dtype: Any, tolerance: float) -
 def test_weights_that_are_only_stored_in_half_precision_are_computed_with_in_full() -> None:
     net = Net()
     weight = net.op("Cast", net.const(net.random(8, 4).astype(np.float16), exact=True), to=onnx.TensorProto.FLOAT)
-    assert tolerance_for(Model.load(net.model(net.op("MatMul", net.input(2, 8), weight)))) == 1e-4
+    assert tolerance_for(Analyses(Model.load(net.model(net.op("MatMul", net.input(2, 8), weight))))) == 1e-4

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from graphopt.analysis.channels.labels import LabelTable
 from graphopt.analysis.channels.taint import Taint
 from graphopt.model import Model, node_key, node_label
+from graphopt.model.bodies import bodies, bodies_within
 from graphopt.ops import Facts, lookup
 from graphopt.ops.channels import Average, ChannelRule, Labels, Layout, Mixer, Product
 from graphopt.ops.channels.layout import blank, separate, sized
@@ -158,7 +159,7 @@ class _Walk:
         rule = row.channels if row is not None else None
         captured = list(_captured(node))
         view = NodeView(self, node)
-        if rule is None or captured or any(True for _ in node.subgraphs()):
+        if rule is None or captured or bodies(node):
             self._opaque(view, captured)
             outputs: Sequence[Layout | None] = ()
         else:
@@ -383,7 +384,7 @@ def _fits(layout: Layout, shape: Shape | None) -> bool:
 
 def _captured(node: gs.Node) -> Iterator[gs.Tensor]:
     """Tensors of the outer graph that the bodies of ``node`` read."""
-    for body in node.subgraphs(recursive=True):
+    for body in bodies_within(node):
         inner = {t.name for n in body.nodes for t in n.outputs} | {t.name for t in body.inputs}
         for reader in body.nodes:
             yield from (t for t in reader.inputs if t.name and t.name not in inner)

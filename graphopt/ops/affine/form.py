@@ -66,6 +66,8 @@ class Form:
         approximate: it is not exact at the border; the caller asked for that.
         phases: of a block, on each axis.
         block: output elements in a block.
+        elements: of the kernel.
+        padded: whether it reads zeros beyond its input.
     """
 
     axis: int
@@ -86,6 +88,8 @@ class Form:
     approximate: bool = False
     phases: tuple[int, ...] = field(init=False, repr=False, compare=False)
     block: int = field(init=False, repr=False, compare=False)
+    elements: int = field(init=False, repr=False, compare=False)
+    padded: bool = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,6 +99,9 @@ class Form:
         # Asked for at every turn: kept.
         object.__setattr__(self, "phases", tuple([a.phase for a in self.axes]))
         object.__setattr__(self, "block", math.prod(self.phases))
+        (a, b), (c, d) = self.row_window, self.col_window
+        object.__setattr__(self, "elements", (b - a) * self.block * ((d - c) // max(self.groups, 1)) * math.prod(self.taps))
+        object.__setattr__(self, "padded", any(a.begin > 0 or a.end > 0 for a in self.axes))
 
     def __hash__(self) -> int:
         return self._hash
@@ -113,12 +120,6 @@ class Form:
     def taps(self) -> tuple[int, ...]:
         """Of the kernel, on each axis: its extent without the gaps."""
         return tuple(a.taps for a in self.axes)
-
-    @property
-    def elements(self) -> int:
-        """Of the kernel."""
-        (a, b), (c, d) = self.row_window, self.col_window
-        return (b - a) * self.block * ((d - c) // self.groups) * math.prod(self.taps)
 
     @property
     def row_window(self) -> Window:
@@ -140,11 +141,6 @@ class Form:
         """A scale and a shift per channel, nothing else."""
         full = self.rows is None and self.cols is None
         return self.groups == self.c_in == self.c_out and full and self.select is None and self.pointwise
-
-    @property
-    def padded(self) -> bool:
-        """Whether it reads zeros beyond its input."""
-        return any(a.begin > 0 or a.end > 0 for a in self.axes)
 
     def output_size(self, sizes: Sizes) -> Sizes:
         """Spatial sizes of the output."""

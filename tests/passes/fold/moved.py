@@ -76,9 +76,9 @@ def nearest_skip(net: Net, mode: str) -> str:
 def split_convs(net: Net) -> str:
     """A grouped convolution as it is written without groups."""
     i = x(net, 8)
-    net.nodes.append(__import__("onnx").helper.make_node("Split", [i], ["p0", "p1"], name="split", axis=1))
-    net.widths |= {"p0": 4, "p1": 4}
-    return net.op("Concat", net.conv("p0", 6, 3, pad=1), net.conv("p1", 6, 3, pad=1), axis=1)
+    first = net.op("Split", i, ints(net, 4, 4), axis=1, outputs=2)
+    net.widths |= {first: 4, f"{first}_1": 4}
+    return net.op("Concat", net.conv(first, 6, 3, pad=1), net.conv(f"{first}_1", 6, 3, pad=1), axis=1)
 
 
 def focus(net: Net) -> str:
