@@ -16,7 +16,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -80,7 +82,8 @@ def nncf(task: Task, model: bytes, python: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         source, data, result = (Path(folder) / name for name in ("source.onnx", "data.npz", "result.onnx"))
         source.write_bytes(model)
-        np.savez(data, **{f"{i:04}/{n}": v for i, feed in enumerate(task.calibration) for n, v in feed.items()})
+        arrays: dict[str, Any] = {f"{i:04}/{n}": v for i, feed in enumerate(task.calibration) for n, v in feed.items()}
+        np.savez(data, **arrays)
         done = subprocess.run([python, "-c", NNCF, source, data, result], check=False, capture_output=True, text=True)  # noqa: S603
         if done.returncode:
             raise RuntimeError(done.stderr.strip().splitlines()[-1])
@@ -111,11 +114,11 @@ def main() -> None:
     for name in args.tasks:
         task = TASKS[name](places)
         folded = ours(task, "fold")
-        makers: dict[str, Callable[[], bytes]] = {"float": task.path.read_bytes, "folded": lambda made=folded: made}
+        makers: dict[str, Callable[[], bytes]] = {"float": task.path.read_bytes, "folded": partial(bytes, folded)}
         for peer in filter(None, args.peers.split(",")):
-            makers[peer] = lambda t=task, m=folded, p=peer: _peer(t, m, p, args.nncf)
+            makers[peer] = partial(_peer, task, folded, peer, args.nncf)
         for passes in args.passes or ["fold,quant"]:
-            makers[passes] = lambda t=task, p=passes: ours(t, p)
+            makers[passes] = partial(ours, task, passes)
         print(f"{name}: {len(task.calibration)} samples calibrate", flush=True)
         found[name] = {label: row for label, make in makers.items() if (row := _measure(task, folded, label, make, args.seconds))}
     if args.json is not None:

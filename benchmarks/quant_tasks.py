@@ -26,6 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 from graphopt.runtime import parse_preprocess
 from models.cifar_rep import data as cifar
 from models.depth import evaluate as depth
+from models.depth import render
 from models.sr_x3 import data as enlarging
 
 Array = NDArray[Any]
@@ -95,7 +96,7 @@ def with_logits(model: bytes) -> bytes:
 
 def centred(logits: Array) -> Array:
     """What is the same for all classes does not count."""
-    return logits - logits.mean(axis=1, keepdims=True)
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
 
 
 # -- classifiers -----------------------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def crops(places: Places, size: int) -> list[Array]:
 
 def _luma(image: Array) -> Array:
     """ITU-R BT.601, of RGB in 0..255 [H, W, 3]."""
-    return 16 + image.astype(np.float64) @ np.asarray([65.481, 128.553, 24.966]) / 255
+    return np.asarray(16 + image.astype(np.float64) @ np.asarray([65.481, 128.553, 24.966]) / 255)
 
 
 def enlarger(name: str, path: Path, calibration: list[Array], factor: int, *, border: int, luma: bool) -> Task:
@@ -288,7 +289,7 @@ def depths(places: Places) -> Task:
     images = np.load(folder / "calib.npz")["image"]
     kept = folder / f"judged-{SCENES}.npz"
     if not kept.exists():
-        scenes = [depth._sample(depth.render.HELD_OUT + i) for i in range(SCENES)]
+        scenes = [depth._sample(render.HELD_OUT + i) for i in range(SCENES)]
         np.savez(kept, image=np.stack([s[0] for s in scenes]), depth=np.stack([s[1] for s in scenes]))
     held = np.load(kept)
     inputs = [depth.to_input(image) for image in held["image"]]

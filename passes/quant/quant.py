@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import onnx_graphsurgeon as gs
@@ -13,6 +13,8 @@ from graphopt.errors import UsageError
 from graphopt.model import Model, node_label
 from graphopt.passes.quant.draft import Draft, Plan, roots
 from graphopt.passes.quant.equalize import ChannelStats, equalize, wanted
+from graphopt.passes.quant.fidelity import Judge
+from graphopt.passes.quant.mixed import figure, keep_fewest
 from graphopt.passes.quant.opset import raise_opset
 from graphopt.passes.quant.placement import Placement, Placer, Policy
 from graphopt.passes.quant.proof import Proof, prove
@@ -20,6 +22,7 @@ from graphopt.passes.quant.ranges import Histogram, Rule, observe
 from graphopt.passes.quant.rewrite import rewrite
 from graphopt.passes.quant.search import Biases, Choice, Rounding, Search, Wishes
 from graphopt.passes.quant.spaces import SpaceBuilder
+from graphopt.passes.quant.speed import compare
 from graphopt.passes.quant.units import Reason, Unit, UnitBuilder
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 from graphopt.target import Int8Scheme
@@ -54,6 +57,12 @@ class Quant(Pass):
         "float", "float: what leaves the graph is computed in float where that costs nothing; int8: in integers"
     )
     keep: str = option("", "nodes to keep in float, by name or by first output, separated by +")
+    drop: float | None = option(
+        None,
+        "keep the fewest kernels in float that hold the metric within this: percent of agreement lost, or at least this SQNR in dB",
+    )
+    metric: str = option("auto", "what drop counts: agreement, sqnr, auto (by the outputs' shape), or a function module%3afunction")
+    allow_slower: bool = option(False, "keep a result that runs slower than float here")
 
     def run(self, model: Model, ctx: Context) -> Outcome:
         scheme = ctx.target.int8
@@ -97,6 +106,12 @@ class _Run:
             self.explain(draft.plan.units)
             return self.refused("nothing-to-gain", "no operator would run faster in integers by the target's costs")
         choice = self.choose(draft)
+        if self.options.drop is not None:
+            self.hold(choice, self.options.drop)
+            if not self.plan(choice.draft.model).placement.int8:
+                return self.refused("drop", "no kernel may run in integers if the metric is to hold")
+        if self.slower(choice):
+            return self.fall_back()
         self.out.rewrites.clear()
         self.prepare(self.model)
         if choice.reach is not None:
@@ -201,6 +216,46 @@ class _Run:
         done = equalize(model, spaces, (t.name for t in plan.tensors), self.stats, reach)
         return [(name, f"channels scaled, predicted noise {share:.0%} of what it was") for name, share in done]
 
+    def hold(self, choice: Choice, drop: float) -> None:
+        """Keep the fewest kernels in float that hold the metric; see ``mixed``."""
+        judge = Judge(choice.draft.model, self.ctx.feeds.split(self.ctx.seed)[1])
+        wanted_figure = figure(judge, drop, self.options.metric)
+        trials = _Trials(self, choice)
+        with self.ctx.progress("sensitivity", len(trials.kernels())) as bar:
+            kept, reached = keep_fewest(trials, judge, wanted_figure, bar.advance)
+        self.kept |= kept
+        self.out.facts["kept"] = sorted(kept)
+        self.out.facts["metric"] = {
+            "name": wanted_figure.name,
+            "reached": round(reached, 3),
+            "limit": round(wanted_figure.limit, 3),
+        }
+        if reached < wanted_figure.limit:
+            self.out.notes.append(
+                f"{wanted_figure.name} {reached:.4g}, short of {wanted_figure.limit:.4g} with all kernels in float"
+            )
+
+    def slower(self, choice: Choice) -> bool:
+        """Whether the result is slower than float, where that can be measured and was not asked for."""
+        if self.options.allow_slower or self.options.placement == "kernels":
+            return False
+        verdict = compare(
+            choice.draft.trial(choice.rule, choice.fitted), self.model, self.ctx.feeds.first(), self.ctx.target, self.ctx.threads
+        )
+        if verdict is not None:
+            self.out.facts["time_over_float"] = round(verdict.ratio, 3)
+        return verdict is not None and verdict.slower
+
+    def fall_back(self) -> Outcome:
+        """Slower: by the estimate's best placement if that was not it already, else in float."""
+        if self.options.placement == "auto":
+            return _Run(replace(self.options, placement="cost"), self.model, self.ctx, self.scheme).outcome()
+        ratio = self.out.facts.get("time_over_float")
+        why = f"measured here, it takes {ratio} of float's time; quant:allow-slower keeps it"
+        self.out.notes.append(f"left in float: {why}")
+        self.out.facts["unmet"] = "slower-than-float"
+        return self.refused("slower-than-float", why)
+
     def warn_flat(self, seen: Mapping[str, Histogram]) -> None:
         """Name the tensors whose data says nothing."""
         flat = [name for name, histogram in seen.items() if histogram.extremes.range == (0.0, 0.0)]
@@ -250,6 +305,30 @@ class _Run:
                 self.out.refusals.append(Refusal(node_label(unit.head), unit.reason.code, unit.reason.why))
             elif placement is not None and unit.key not in placement.int8:
                 self.out.refusals.append(Refusal(unit.label, "slower-in-int8", "by the target's costs float is faster here"))
+
+
+class _Trials:
+    """``mixed.Trials`` of one run."""
+
+    def __init__(self, run: _Run, choice: Choice) -> None:
+        self.run = run
+        self.choice = choice
+
+    def kernels(self) -> list[str]:
+        """As named there."""
+        return [u.head.outputs[0].name for u in self.choice.draft.plan.kernels]
+
+    def made(self, kept: frozenset[str]) -> tuple[Model, float] | None:
+        """As named there."""
+        before = self.run.kept
+        self.run.kept = before | kept
+        try:
+            plan = self.run.plan(self.choice.draft.model)
+            if not set(plan.roots.values()) <= set(self.choice.draft.seen):
+                return None
+            return self.choice.draft.trial(self.choice.rule, self.choice.fitted), plan.placement.cost_ns
+        finally:
+            self.run.kept = before
 
 
 def _listed(names: Sequence[str]) -> str:

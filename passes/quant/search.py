@@ -26,7 +26,7 @@ Biases = Literal["auto", "keep", "correct"]
 JUDGED = 16
 """On how many of the held-out samples alternatives are compared."""
 
-FITTED = 32
+FITTED = 48
 """On how many samples weights and biases are fitted."""
 
 REACHES = (8.0, 5.0)
