@@ -85,7 +85,9 @@ class Draft:
         plan = plan or self.plan
         bounds = {t.name: u.bounds for u in plan.units if u.key in plan.placement.int8 for t in u.outputs}
         made = {
-            name: params(*histogram.range(rule), self.scheme.activation, bounds.get(name, Bounds()))
+            name: params(
+                *histogram.range(rule), self.scheme.activation, bounds.get(name, Bounds()), symmetric=self.scheme.symmetric
+            )
             for name, histogram in self.seen.items()
         }
         return {tensor.name: made[plan.roots[tensor.name]] for tensor in plan.tensors}
@@ -132,14 +134,14 @@ def _place(model: Model, unit: Unit) -> Place:
         unit.head.inputs[0].name,
         unit.head.outputs[0].name,
         _stored(model, unit.head.inputs[1]),
-        "" if bias is None else _stored(model, bias),
+        "" if bias is None or not bias.name else _stored(model, bias),
     )
 
 
 def _stored(model: Model, tensor: gs.Tensor) -> str:
-    """The integers behind a DequantizeLinear."""
+    """The integers behind a DequantizeLinear, or the constant itself."""
     maker = model.producer(tensor)
-    return "" if maker is None else maker.inputs[0].name
+    return tensor.name if maker is None else maker.inputs[0].name
 
 
 def roots(units: Sequence[Unit], placement: Placement, tensors: Sequence[gs.Tensor]) -> dict[str, str]:

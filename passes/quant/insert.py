@@ -116,7 +116,8 @@ class Inserter:
             value = self.model.value(tensor)
             if value is None:
                 continue
-            p = params(float(value.min(initial=0.0)), float(value.max(initial=0.0)), self.scheme.activation)
+            low, high = float(value.min(initial=0.0)), float(value.max(initial=0.0))
+            p = params(low, high, self.scheme.activation, symmetric=self.scheme.symmetric)
             key = (id(tensor), b"operand")
             if key not in self._weights:
                 self._weights[key] = self.stored(tensor.name, p.quantize(value), np.asarray(p.scale), p.zero, None)
@@ -131,14 +132,16 @@ class Inserter:
         self.model.set_input(unit.head, 1, self._weights[key])
         if bias is None:
             return
-        values, scale = quantize_bias(bias, s_x, weight.scale)
-        axis = None if weight.axis is None else 0
+        name = f"{unit.outputs[0].name}_bias" if unit.bias_node is None else unit.bias_node[0].inputs[unit.bias_node[1]].name
+        if self.scheme.bias == "float32":
+            tensor: gs.Tensor = self.model.constant(f"{name}_corrected", np.asarray(bias, np.float32))
+        else:
+            values, scale = quantize_bias(bias, s_x, weight.scale)
+            tensor = self.stored(name, values, scale, 0, None if weight.axis is None else 0)
         if unit.bias_node is None:
-            tensor = self.stored(f"{unit.outputs[0].name}_bias", values, scale, 0, axis)
             links.set_inputs(unit.head, [*unit.head.inputs[:2], tensor])
-            return
-        node, index = unit.bias_node
-        self.model.set_input(node, index, self.stored(node.inputs[index].name, values, scale, 0, axis))
+        else:
+            self.model.set_input(*unit.bias_node, tensor)
 
     def stored(self, name: str, values: NDArray[Any], scale: NDArray[np.float32], zero: int, axis: int | None) -> gs.Tensor:
         """An integer initializer and its DequantizeLinear; the latter's output."""

@@ -203,7 +203,9 @@ class Refit:
         place = self.places[job.unit.key]
         values: list[tuple[str, NDArray[Any]]] = [(place.weight, fitted.weight.values)]
         if place.bias and fitted.bias is not None:
-            values.append((place.bias, quantize_bias(fitted.bias, job.s_x, fitted.weight.scale)[0]))
+            exact = self.initializers[place.bias].data_type == onnx.TensorProto.FLOAT
+            stored = fitted.bias.astype(np.float32) if exact else quantize_bias(fitted.bias, job.s_x, fitted.weight.scale)[0]
+            values.append((place.bias, stored))
         for name, value in values:
             tensor = self.initializers[name]
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
