@@ -222,7 +222,7 @@ def _file(job: Job) -> str:
 def second_order(job: Job, seen: Seen, q_max: int) -> Fitted:
     """Rounded by the covariance of what it reads, and with the mean that it had."""
     whole, scale = stacked(job.unit), scales(job.unit, job.weight)
-    values = round_weight(whole, seen.second(centred=job.may_have_bias), scale, q_max)
+    values = round_weight(whole, seen.second(centred=job.may_have_bias), scale, q_max, seen.damping)
     return _with_means(job, seen, unstacked(job.unit, job.weight, values))
 
 
@@ -234,7 +234,7 @@ def only_means(job: Job, seen: Seen, q_max: int) -> Fitted:
 
 def only_rounded(job: Job, seen: Seen, q_max: int) -> Fitted:
     """Rounded by the covariance of what it reads; its bias stays."""
-    values = round_weight(stacked(job.unit), seen.second(centred=False), scales(job.unit, job.weight), q_max)
+    values = round_weight(stacked(job.unit), seen.second(centred=False), scales(job.unit, job.weight), q_max, seen.damping)
     bias = None if job.unit.bias is None else job.unit.bias.astype(np.float64)
     return Fitted(unstacked(job.unit, job.weight, values), bias)
 

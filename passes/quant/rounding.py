@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 Reals = NDArray[np.float32]
 
 DAMPING = 0.01
-"""Added to the diagonal of the covariance, as a share of its mean."""
+"""Added to the diagonal of the covariance, as a share of its mean, at the least: see ``Seen.damping``."""
 
 COMMON = 0.25
 """Without data: the square of the inputs' mean over their variance."""
@@ -58,6 +58,12 @@ class Seen:
             return square
         mean: Floats = q.mean(axis=1, dtype=np.float64)
         return square - mean[:, :, None] * mean[:, None, :]
+
+    @property
+    def damping(self) -> float:
+        """A covariance of k columns from n positions is uncertain by about k / n: what is added to its diagonal grows with that."""
+        positions, _, columns = self.exact.shape
+        return max(DAMPING, int(columns) / (2 * max(int(positions), 1)))
 
 
 def match_means(weight: Floats, rounded: Floats, bias: Floats, seen: Seen, bounds: Bounds) -> Floats:
@@ -90,14 +96,14 @@ def _level(covariance: Floats) -> Floats:
     return found
 
 
-def round_weight(weight: Floats, covariance: Floats, scale: Floats, q_max: int) -> NDArray[np.int8]:
+def round_weight(weight: Floats, covariance: Floats, scale: Floats, q_max: int, damping: float = DAMPING) -> NDArray[np.int8]:
     """Round [groups, outputs, columns] to multiples of ``scale`` [groups, outputs] by the covariance of what they meet."""
     groups, _, columns = weight.shape
     order = np.argsort(-np.einsum("gkk->gk", covariance), axis=1, kind="stable")
     back = np.argsort(order, axis=1, kind="stable")
     at: NDArray[np.int64] = np.arange(groups, dtype=np.int64)[:, None]
     ordered = covariance[np.arange(groups)[:, None, None], order[:, :, None], order[:, None, :]]
-    damped = ordered + (DAMPING * _level(covariance))[:, None, None] * np.eye(columns)
+    damped = ordered + (damping * _level(covariance))[:, None, None] * np.eye(columns)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
     left = weight.transpose(0, 2, 1)[at, order]  # [groups, columns, outputs]: a column lies together
     result = np.zeros(left.shape, np.int8)

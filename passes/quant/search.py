@@ -2,7 +2,7 @@
 
 Every choice that a user leaves to ``auto`` is made by the error of the outputs on calibration samples, step by step: the rule for
 ranges; whether channels are scaled against one another, and how far their ranges reach; whether weights and biases are fitted.
-Ranges are taken from all samples. What is fitted is fitted on three quarters of them, and the other quarter judges everything.
+Ranges and scales are taken from all samples. What is fitted is fitted on three quarters of them, and judged on the other quarter.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from graphopt.runtime import Feeds
 Rounding = Literal["auto", "nearest", "second-order", "data-free"]
 Biases = Literal["auto", "keep", "correct"]
 
-JUDGED = 16
-"""On how many of the held-out samples alternatives are compared."""
+JUDGED = 32
+"""On how many samples alternatives are compared that nothing was fitted for."""
 
 FITTED = 48
 """On how many samples weights and biases are fitted."""
@@ -83,7 +83,8 @@ class Search:
         self.ctx = ctx
         fit, held = ctx.feeds.split(ctx.seed)
         self.fit_on: Feeds = fit.take(FITTED)
-        self.judge = Judge(draft.model, held.take(JUDGED))
+        self.judge = Judge(draft.model, ctx.feeds.take(JUDGED))
+        self.held_out = Judge(draft.model, held.take(JUDGED))
 
     def best(self, wishes: Wishes) -> Choice:
         """By measurement where the wishes leave it open; the first of equals."""
@@ -118,9 +119,11 @@ class Search:
         work = Refit(choice.draft.model, network.proto(), places, self.fit_on, q_max=choice.draft.q_max, seed=self.ctx.seed)
         with self.ctx.progress("fit weights", len(jobs)) as bar:
             fitted = work.run(jobs, fit, bar.advance)
-        choice.errors["fitted"] = after = self.judge.error(choice.draft.trial(choice.rule, fitted))
+        before = self.held_out.error(choice.draft.trial(choice.rule))
+        after = self.held_out.error(choice.draft.trial(choice.rule, fitted))
+        choice.errors |= {"not fitted, held out": before, "fitted, held out": after}
         asked = wishes.rounding == "second-order" or wishes.biases == "correct"
-        if asked or after < choice.error:
+        if asked or after < before:
             choice.fitted, choice.rounding, choice.error = fitted, "fitted", after
         return choice
 
