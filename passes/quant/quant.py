@@ -297,13 +297,17 @@ class _Run:
         )
 
     def explain(self, units: Sequence[Unit], placement: Placement | None = None) -> None:
-        """A refusal for every kernel that stays in float."""
+        """A refusal for every kernel that stays in float, and for every other operator that does so next to integers."""
         for unit in units:
-            if unit.head.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            if placement is not None and unit.key in placement.int8:
+                continue
+            around = {t.name for t in [*unit.head.inputs, *unit.outputs]}
+            beside = placement is not None and not around.isdisjoint(placement.quantized)
+            if unit.head.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") and not beside:
                 continue
             if unit.reason is not None:
                 self.out.refusals.append(Refusal(node_label(unit.head), unit.reason.code, unit.reason.why))
-            elif placement is not None and unit.key not in placement.int8:
+            else:
                 self.out.refusals.append(Refusal(unit.label, "slower-in-int8", "by the target's costs float is faster here"))
 
 
