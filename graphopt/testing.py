@@ -10,12 +10,13 @@ Nothing is read from a configuration file: a test says what it means.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from graphopt.check import Checked
-from graphopt.check.config import Config, Options
+from graphopt.check.config import LIMITS, Config, Options
 from graphopt.check.session import Request, check
 from graphopt.report.checks.text import render
 
@@ -24,7 +25,8 @@ def assert_model(
     path: str | os.PathLike[str],
     *,
     against: str | os.PathLike[str] | None = None,
-    data: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    preprocess: str | None = None,
     target: str | None = None,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
@@ -32,6 +34,8 @@ def assert_model(
     warning: Sequence[str] = (),
     baseline: str | os.PathLike[str] | None = None,
     samples: int = 32,
+    threads: int = 1,
+    seconds: float = 20.0,
     max_params: float | None = None,
     max_macs: float | None = None,
     max_bytes: float | None = None,
@@ -49,6 +53,7 @@ def assert_model(
         path: the model.
         against: a reference, for the interface and the ``min_`` limits and ``max_latency_ratio``.
         data: samples, as ``graphopt run --data`` takes them; inputs are generated without it.
+        preprocess: how images become inputs.
         target: the device.
         select: only these rules: codes, beginnings of codes, names.
         ignore: not these.
@@ -56,6 +61,8 @@ def assert_model(
         warning: rules that do not fail it.
         baseline: findings that do not count.
         samples: how many samples drift is measured on.
+        threads: threads of one operator.
+        seconds: how long latency may be measured.
         max_params: parameters.
         max_macs: multiply-accumulates.
         max_bytes: of the file with its external data.
@@ -68,7 +75,7 @@ def assert_model(
         min_cosine: cosine.
 
     Raises:
-        AssertionError: the model has errors; the message is the report.
+        AssertionError: the model has errors, or does not let a limit be checked; the message is the report.
         UsageError, DataError: a path, a rule, the target or the data is wrong.
     """
     limits = {
@@ -90,12 +97,13 @@ def assert_model(
         tuple(error) or None,
         tuple(warning) or None,
         None if against is None else os.fspath(against),
-        data,
-        None,
+        None if data is None else os.fspath(data),
+        preprocess,
         {name: float(value) for name, value in limits.items() if value is not None},
     )
     known = None if baseline is None else Path(baseline)
-    (checked,) = check(Request([os.fspath(path)], options, Config(), known, samples=samples))
-    if checked.failed:
+    literal: str = glob.escape(os.fspath(path))  # a path, whatever signs its name has
+    (checked,) = check(Request([literal], options, Config(), known, samples=samples, threads=threads, seconds=seconds))
+    if checked.failed or any(LIMITS[name] in checked.skipped for name in options.limits):
         raise AssertionError(render([checked]))
     return checked

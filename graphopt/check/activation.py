@@ -42,7 +42,7 @@ def peak_activation(model: Model, shapes: ShapeTable) -> tuple[int, str] | None:
         total = sum(alive.values())
         if total > peak:
             peak, where = total, node_label(node)
-        for name in [t.name for t in [*node.inputs, *node.outputs]]:
+        for name in [t.name for t in [*node.inputs, *_captured(node), *node.outputs]]:
             if name not in always and last.get(name, index) <= index:
                 alive.pop(name, None)
     return peak, where

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from graphopt.check.dryrun import describe, kind_of
 from graphopt.check.finding import Finding
 from graphopt.check.rule import Rule
-from graphopt.check.subject import Subject
+from graphopt.check.subject import NotAsked, Subject
 from graphopt.model import node_key, node_label
 from graphopt.verify import OutputDrift
 
@@ -49,12 +49,20 @@ def foldable(rule: Rule, subject: Subject, kind: str) -> Iterator[Finding]:
 def too_low(
     rule: Rule, subject: Subject, limit: str, figure: Callable[[OutputDrift], float | None], told: str
 ) -> Iterator[Finding]:
-    """The outputs whose figure against the reference is below the budget ``limit``; ``told`` formats a figure. Outputs without one
-    are left out.
+    """The outputs whose figure against the reference is below the budget ``limit``; ``told`` formats a figure. What cannot be
+    compared does not hold the limit; of the rest, outputs without the figure are left out. Raises NotAsked if no output has it.
     """
-    least = subject.budget(limit)
-    for output in subject.drift.outputs:
-        value = figure(output)
-        if value is not None and value < least:
+    least, drift = subject.budget(limit), subject.drift
+    if drift.failure is not None:
+        yield rule.found("", f"cannot be compared: {drift.failure}", limit=least)
+        return
+    values = {output.name: figure(output) for output in drift.outputs if output.failure is None}
+    for output in drift.outputs:
+        value = values.get(output.name)
+        if output.failure is not None:
+            yield rule.found("", f"output '{output.name}' cannot be compared: {output.failure}", output=output.name, limit=least)
+        elif value is not None and value < least:
             why = f"output '{output.name}': {told.format(value)}, less than the limit of {least:g}"
             yield rule.found("", why, output=output.name, value=value, limit=least)
+    if all(value is None for value in values.values()) and len(values) == len(drift.outputs):
+        raise NotAsked(f"no output is of a kind that has the figure ({limit}={least:g})")

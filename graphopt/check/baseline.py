@@ -8,7 +8,6 @@ a checkout anywhere gives the same file.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from graphopt.check.finding import Checked, Finding, State
+from graphopt.check.place import seen_from
 from graphopt.errors import UsageError
 from graphopt.model.files import write_bytes
 
@@ -44,7 +44,7 @@ class Baseline:
 
     def apply(self, checked: Checked) -> Checked:
         """The same, with the findings marked that are in the baseline; each entry answers for as many as it counted."""
-        model = _relative(checked.model, self.folder)
+        model = seen_from(Path(checked.model), self.folder)
         return replace(checked, findings=tuple(self._known(finding, model) for finding in checked.findings))
 
     def _known(self, finding: Finding, model: str) -> Finding:
@@ -54,10 +54,6 @@ class Baseline:
         self._left[key] -= 1
         return replace(finding, state=State.BASELINE)
 
-    def left(self) -> int:
-        """How many entries nothing answered to: faults that are mended."""
-        return sum(self._left.values())
-
 
 def write(path: Path, results: Iterable[Checked]) -> int:
     """Write the baseline of what was found; how many findings it holds."""
@@ -65,7 +61,7 @@ def write(path: Path, results: Iterable[Checked]) -> int:
     counts: Counter[Key] = Counter()
     places: dict[Key, str] = {}
     for checked in results:
-        model = _relative(checked.model, folder)
+        model = seen_from(Path(checked.model), folder)
         for finding in checked.findings:
             if finding.state is not State.SUPPRESSED:
                 key = (finding.code, model, finding.anchor)
@@ -87,14 +83,7 @@ def _counts(data: object, path: Path) -> dict[Key, int]:
     for entry in cast("list[object]", entries):
         fields = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
         code, model, anchor, count = (fields.get(name) for name in ("code", "model", "anchor", "count"))
-        if not (isinstance(code, str) and isinstance(model, str) and isinstance(anchor, str) and type(count) is int):
+        if not (isinstance(code, str) and isinstance(model, str) and isinstance(anchor, str) and type(count) is int and count > 0):
             raise UsageError("GO953", str(path), "has an entry without code, model, anchor and count", "write it again")
         counts[code, model, anchor] = counts.get((code, model, anchor), 0) + count
     return counts
-
-
-def _relative(model: str, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(Path(model).resolve(), folder)).as_posix()
-    except ValueError:  # another drive
-        return Path(model).as_posix()

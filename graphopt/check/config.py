@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import glob
 import os
+import posixpath
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -31,13 +33,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
+from graphopt.check.place import seen_from
 from graphopt.errors import UsageError
 from graphopt.spec import near
 
-LIMITS = (
-    "max-params", "max-macs", "max-bytes", "max-activation", "max-nodes", "max-latency-ratio", "min-sqnr-db", "min-psnr-db",
-    "min-top1", "min-cosine",
-)  # fmt: skip
+LIMITS = {
+    "max-params": "GO410", "max-macs": "GO411", "max-bytes": "GO412", "max-activation": "GO413", "max-nodes": "GO414",
+    "max-latency-ratio": "GO415", "min-sqnr-db": "GO510", "min-psnr-db": "GO511", "min-top1": "GO512", "min-cosine": "GO513",
+}  # fmt: skip
+"""Limit -> the rule that holds a model against it."""
+
+SHARES = ("min-top1", "min-cosine")
+"""Limits that nothing above 1 can hold."""
+
 LISTS = ("select", "ignore", "error", "warning")
 TEXTS = ("target", "against", "data", "preprocess")
 PATHS = ("against", "baseline")
@@ -81,12 +89,11 @@ class Config:
     def options_for(self, model: Path) -> Options:
         """The options of one model: those for all, then those of each section whose pattern it matches."""
         found = self.options
-        try:
-            place = Path(os.path.relpath(model.resolve(), self.folder.resolve())).as_posix()
-        except ValueError:  # another drive
-            place = model.as_posix()
+        place, whole = seen_from(model, self.folder), Path(os.path.abspath(model)).as_posix()  # noqa: PTH100 - links have names
         for pattern, options in self.sections:
-            if _matches(place, pattern):
+            wanted = posixpath.normpath(pattern)
+            name = whole if wanted.startswith("/") else place
+            if name == wanted or _matches(name, wanted):  # a name may hold what means something in a pattern
                 found = options.over(found)
         return found
 
@@ -99,10 +106,11 @@ class Config:
 def expand(pattern: str, folder: Path) -> list[Path]:
     """The files that a path or pattern (``*``, ``?``, ``[]``, ``**``) means, sorted. Raises UsageError GO950 if there are none."""
     path = folder / pattern
-    if path.exists():
+    if path.exists() or path.is_symlink():
         return [path]
-    found = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207 - absolute ones too
-    files = [Path(one) for one in found if Path(one).is_file()]
+    # The folder's own name is no pattern. A link that leads nowhere is a model that cannot be read, and told as one.
+    found = sorted(glob.glob(pattern, root_dir=folder, recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207
+    files = [folder / one for one in found if not (folder / one).is_dir()]
     if not files:
         why = "matches no model" if glob.has_magic(pattern) else "there is no such model"
         raise UsageError("GO950", pattern, why, "a check of nothing is an error: mend the path or the pattern")
@@ -150,9 +158,18 @@ def _table(path: Path) -> dict[str, Any] | None:
         raise UsageError("GO951", str(path), f"cannot be read: {error}", "give a TOML file in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError("GO951", str(path), f"is not TOML: {error}", "see docs/checks.md for the form") from None
-    for key in ("tool", "graphopt", "check") if path.name == "pyproject.toml" else ("check",):
-        data = cast("dict[str, Any]", data).get(key) if isinstance(data, dict) else None
-    return cast("dict[str, Any]", data) if isinstance(data, dict) else None
+    ours = path.name == "graphopt.toml"
+    for key in ("tool", "graphopt") if path.name == "pyproject.toml" else ():
+        ours, data = key == "graphopt", cast("dict[str, Any]", data).get(key) if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return None
+    tables = cast("dict[str, Any]", data)
+    for key in tables if ours else ():
+        if key != "check":  # what stands beside the table would else say nothing, in silence
+            place = "tool.graphopt.check" if path.name == "pyproject.toml" else "check"
+            raise UsageError("GO951", f"{path}: {key}", "there is no such table or key", f"what to check stands in [{place}]")
+    table = tables.get("check")
+    return cast("dict[str, Any]", table) if isinstance(table, dict) else None
 
 
 class _Reader:
@@ -209,7 +226,9 @@ class _Reader:
                 raise self.fail(f"{where}limits.{key}", "there is no such limit", near(key, LIMITS))
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= 0:
                 raise self.fail(f"{where}limits.{key}", "must be a number, 0 or more")
-        return {key: float(number) for key, number in table.items()}
+            if key in SHARES and number > 1:
+                raise self.fail(f"{where}limits.{key}", "is a share, 1 at most")
+        return {key: float(min(number, sys.float_info.max)) for key, number in table.items()}
 
     def text(self, table: dict[str, Any], key: str, where: str) -> str | None:
         value = table.get(key)
@@ -238,4 +257,6 @@ def parse_limit(text: str) -> tuple[str, float]:
         raise UsageError("GO951", "--limit", f"there is no limit {name!r}", near(name, LIMITS))
     if not value >= 0:
         raise UsageError("GO951", "--limit", f"{text!r} is not NAME=NUMBER", "write max-macs=5e8")
+    if name in SHARES and value > 1:
+        raise UsageError("GO951", "--limit", f"{text!r}: it is a share, 1 at most", f"write {name}=0.99")
     return name, value

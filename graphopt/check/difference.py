@@ -18,9 +18,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.check.anchor import anchors
-from graphopt.check.subject import NotAsked, Subject
+from graphopt.check.subject import NotAsked, Subject, all_nodes
 from graphopt.errors import Diagnostic
 from graphopt.model import Model, node_key, node_label
+from graphopt.model.domains import STANDARD
 from graphopt.verify import Drift, check_interface
 
 
@@ -51,6 +52,7 @@ class ModelDifference:
 
     Attributes:
         same_structure: whether the graphs are equal up to names and the values of weights, as far as neighbourhoods tell.
+        opsets: domain -> version in the first and in the second model (0: none), where that differs.
         ops: operator -> how often it is in the first and in the second model, where that differs.
         removed, added: labels of nodes whose neighbourhood is in one of them only.
         interface: what a user of the first would notice when given the second.
@@ -60,6 +62,7 @@ class ModelDifference:
     """
 
     same_structure: bool
+    opsets: dict[str, tuple[int, int]]
     ops: dict[str, tuple[int, int]]
     removed: tuple[str, ...]
     added: tuple[str, ...]
@@ -74,7 +77,7 @@ class ModelDifference:
     def equal(self) -> bool:
         """Whether nothing is different, names aside."""
         same = self.drift is None or (self.drift.failure is None and self.drift.worst_rel == 0)
-        return self.same_structure and not self.interface and not self.weights and same
+        return self.same_structure and not self.opsets and not self.interface and not self.weights and same
 
 
 def difference(first: Subject, second: Subject) -> ModelDifference:
@@ -87,6 +90,7 @@ def difference(first: Subject, second: Subject) -> ModelDifference:
     drift, why = _drift(second)
     return ModelDifference(
         Counter(colours[0].values()) == Counter(colours[1].values()),
+        _opsets(first.model, second.model),
         ops,
         tuple(_only(first.model, colours[0], common)),
         tuple(_only(second.model, colours[1], common)),
@@ -97,6 +101,12 @@ def difference(first: Subject, second: Subject) -> ModelDifference:
         drift,
         why,
     )
+
+
+def _opsets(first: Model, second: Model) -> dict[str, tuple[int, int]]:
+    domains = sorted({"", *("" if n.domain in STANDARD else str(n.domain) for m in (first, second) for n in all_nodes(m))})
+    versions = {domain: (first.opset_of(domain) or 0, second.opset_of(domain) or 0) for domain in domains}
+    return {domain: pair for domain, pair in versions.items() if pair[0] != pair[1]}
 
 
 def _only(model: Model, colours: dict[str, str], common: Counter[str]) -> Iterator[str]:

@@ -44,7 +44,7 @@ class Finding:
         why: the reason, one sentence without a full stop.
         hint: what to do about it; the rule's remedy stands in the documentation.
         key: id of the node that it is about (name of its first output), "" if there is none.
-        anchor: the place by structure; the runner fills it in.
+        anchor: the place by structure; the runner fills it in where the rule does not.
         facts: the figures behind the reason, for machines.
         level, state: given by the runner, from the rule, the configuration and the baseline.
     """

@@ -12,7 +12,8 @@ from pathlib import Path
 from graphopt.check.finding import Checked, State
 from graphopt.check.registry import load
 from graphopt.check.session import Request, settings_for
-from graphopt.errors import UsageError, VerificationError
+from graphopt.errors import ModelError, UsageError, VerificationError
+from graphopt.model.files import refuse_target
 from graphopt.pipeline import Monitor
 from graphopt.pipeline.manager import run
 
@@ -28,31 +29,29 @@ def fixes(checked: Checked) -> str:
     return ",".join(one for one in (*ORDER, *sorted(wanted - set(ORDER))) if one in wanted)
 
 
-def fix_models(results: Sequence[Checked], folder: Path, request: Request, monitor: Monitor) -> list[str]:
-    """Write the mended models into ``folder``; a line on each.
+def fix_models(results: Sequence[Checked], folder: Path, request: Request, monitor: Monitor) -> Iterator[str]:
+    """Write the mended models into ``folder``; a line on each. A model that cannot be mended is told, and the next one is.
 
     Raises:
-        UsageError: GO907 or GO908, an output exists or cannot be written; GO955, two models would be written to one file.
+        UsageError: before anything is written: GO907 or GO908, an output exists or cannot be written; GO955, two models would be
+            written to one file.
     """
-    return list(_fix(results, folder, request, monitor))
-
-
-def _fix(results: Sequence[Checked], folder: Path, request: Request, monitor: Monitor) -> Iterator[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [Path(checked.model).name for checked in results if fixes(checked)]
+    wanted = {Path(checked.model): pipeline for checked in results if (pipeline := fixes(checked))}
+    names = [path.name for path in wanted]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError("GO955", "--fix", f"two models are named {twice}", "mend them one by one")
-    for checked in results:
-        pipeline = fixes(checked)
-        if not pipeline:
-            continue
-        out = folder / Path(checked.model).name
-        settings = settings_for(Path(checked.model), request)
+    if wanted:
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in wanted:
+        refuse_target(folder / path.name, path, True)
+        if (folder / path.name).exists():
+            raise UsageError("GO907", str(folder / path.name), "the output exists", "name another folder, or take it away first")
+    for path, pipeline in wanted.items():
+        target = settings_for(path, request).asked.target
         try:
-            result = run(checked.model, pipeline, target=settings.asked.target, timing=False, monitor=monitor)
-        except VerificationError as error:
-            yield f"{checked.model}: not mended: {error.diagnostic.why}"
-            continue
-        result.save(out)
-        yield f"{checked.model}: {pipeline} written to {out}"
+            run(path, pipeline, target=target, timing=False, monitor=monitor).save(folder / path.name)
+        except (VerificationError, ModelError) as error:
+            yield f"{path}: not mended: {error.diagnostic.why}"
+        else:
+            yield f"{path}: {pipeline} written to {folder / path.name}"

@@ -27,15 +27,20 @@ INTEGER_OPS = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The constant parameters of a quantizer; ``zero`` is None where none is given (then it is 0 of uint8, or of the input)."""
+    """The constant parameters of a quantizer; ``zero`` is None where none is given (then it is 0 of uint8, or of the input), and
+    ``block`` 0 where a scale is not for a block of elements along the axis.
+    """
 
     scale: NDArray[Any]
     zero: NDArray[Any] | None
     axis: int
+    block: int = 0
 
     def same(self, other: Scale) -> bool:
         """Whether both quantize alike."""
         first, second = (np.zeros((), np.int8) if s.zero is None else s.zero for s in (self, other))
+        if first.ndim and second.ndim and first.shape != second.shape:
+            return False
         kinds = [None if s.zero is None else s.zero.dtype for s in (self, other)]
         alike = kinds[0] == kinds[1] or None in kinds
         per_axis = self.scale.size > 1
@@ -44,7 +49,7 @@ class Scale:
             and np.array_equal(self.scale, other.scale)
             and bool(np.all(first == second))
             and alike
-            and (not per_axis or self.axis == other.axis)
+            and (not per_axis or (self.axis, self.block) == (other.axis, other.block))
         )
 
 
@@ -73,7 +78,7 @@ class Quantizers:
         zero = self.model.value(node.inputs[2]) if given else None
         if scale is None or (given and zero is None):
             return None
-        return Scale(scale, zero, int(node.attrs.get("axis", 1)))
+        return Scale(scale, zero, int(node.attrs.get("axis", 1)), int(node.attrs.get("block_size", 0)))
 
     def dequantized(self, tensor: gs.Tensor) -> gs.Node | None:
         """The DequantizeLinear that makes a tensor."""
@@ -148,10 +153,12 @@ def strip(model: Model) -> None:
         maker = model.producer(source)
         if maker is not None and maker.op == Q:
             source = maker.inputs[0]
-        elif (stored := model.value(source)) is not None and (scale := eyes.scale(node)) is not None:
-            source = model.constant(f"{source.name}_float", dequantize(stored, scale))
         else:
-            continue
+            stored, scale = model.value(source), eyes.scale(node)
+            values = None if stored is None or scale is None else dequantize(stored, scale)
+            if values is None:
+                continue
+            source = model.constant(f"{source.name}_float", values)
         model.replace_uses(result, source)
         model.graph.outputs = [source if t is result else t for t in model.graph.outputs]
         model.remove(node)
@@ -159,13 +166,27 @@ def strip(model: Model) -> None:
     model.sweep()
 
 
-def dequantize(stored: NDArray[Any], scale: Scale) -> NDArray[Any]:
-    """(q - zero) * scale, along the axis where there is more than one scale."""
+def dequantize(stored: NDArray[Any], scale: Scale) -> NDArray[Any] | None:
+    """(q - zero) * scale, element by element; None if there are more or fewer parameters than ``stored`` has channels or blocks."""
     zero = np.zeros((), stored.dtype) if scale.zero is None else scale.zero
-    factors, zeros = np.asarray(scale.scale), np.asarray(zero)
-    if factors.size > 1 and factors.ndim == 1 and stored.ndim:
-        shape = [1] * stored.ndim
-        shape[scale.axis] = factors.size
-        factors = factors.reshape(shape)
-        zeros = zeros.reshape(shape) if zeros.size > 1 else zeros
-    return np.asarray((stored.astype(np.float64) - zeros.astype(np.float64)) * factors, np.float32)
+    factors, zeros = (_spread(np.asarray(one).astype(np.float64), stored.shape, scale) for one in (scale.scale, zero))
+    if factors is None or zeros is None:
+        return None
+    return np.asarray((stored.astype(np.float64) - zeros) * factors, np.float32)
+
+
+def _spread(parameter: NDArray[Any], shape: tuple[int, ...], scale: Scale) -> NDArray[Any] | None:
+    """A parameter in a shape that broadcasts to ``shape``: one for all, one a channel, or one a block of a channel."""
+    if parameter.size == 1:
+        return parameter.reshape(())
+    rank = len(shape)
+    if not -rank <= scale.axis < rank:
+        return None
+    axis = scale.axis % rank
+    if parameter.shape == (shape[axis],):
+        return parameter.reshape([-1 if i == axis else 1 for i in range(rank)])
+    if scale.block > 0:
+        blocks = tuple(-(-n // scale.block) if i == axis else n for i, n in enumerate(shape))
+        if parameter.shape == blocks:
+            return np.take(np.repeat(parameter, scale.block, axis), np.arange(shape[axis]), axis)
+    return None

@@ -83,6 +83,10 @@ def matching(pattern: str) -> list[str]:
         UsageError: GO952, it stands for none.
     """
     found = [code for code in known() if pattern.lower() == "all" or code.startswith(pattern.upper()) or _name(code) == pattern]
+    if not found and pattern.upper() in CODES:
+        load(pattern.upper())  # which says that it was removed, and what to use instead
+    if not found:
+        found = [code for code in plugins() if load(code).name == pattern]
     if not found:
         names = [*known(), *(entry.name for entry in CODES.values())]
         raise UsageError(
@@ -97,10 +101,22 @@ def _name(code: str) -> str:
 
 def chosen(select: Iterable[str], ignore: Iterable[str]) -> list[str]:
     """The codes to check for: those of ``select`` (all, if that is empty) without those of ``ignore``; the longer word wins."""
-    kept = {code: max((len(w) for w in select if code in matching(w)), default=-1) for code in known()}
-    dropped = {code: max((len(w) for w in ignore if code in matching(w)), default=-1) for code in known()}
+    kept, dropped = _weights(select), _weights(ignore)
     everything = not list(select)
     return [code for code in known() if (everything or kept[code] >= 0) and dropped[code] <= (-1 if everything else kept[code] - 1)]
+
+
+def _weights(words: Iterable[str]) -> dict[str, int]:
+    """Every code with the weight of the most precise word that means it, -1 if none does."""
+    found = dict.fromkeys(known(), -1)
+    for word in words:
+        found |= {code: max(found[code], weight(word)) for code in matching(word)}
+    return found
+
+
+def weight(word: str) -> int:
+    """How precise a word is: its length, and ``all`` is the least precise."""
+    return 0 if word.lower() == "all" else len(word)
 
 
 def doc(rule: Rule) -> Doc:

@@ -73,9 +73,11 @@ class Rule:
         if (self.check is None) != (self.stage in (Stage.DOOR, Stage.STRUCTURE, Stage.CONTACT)):
             raise ValueError(f"{self.code}: a rule has a function, or a stage that tells it")
 
-    def found(self, where: str, why: str, *, key: str = "", hint: str = "", **facts: str | float | bool | None) -> Finding:
+    def found(
+        self, where: str, why: str, *, key: str = "", hint: str = "", anchor: str = "", **facts: str | float | bool | None
+    ) -> Finding:
         """A finding of this rule."""
-        return Finding(self.code, where, why, hint, key, facts=facts)
+        return Finding(self.code, where, why, hint, key, anchor, facts)
 
 
 @dataclass(frozen=True, slots=True)

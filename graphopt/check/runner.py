@@ -19,7 +19,7 @@ from graphopt.check.finding import Checked, Fact, Finding, Level, State
 from graphopt.check.rule import Rule, Stage
 from graphopt.check.subject import Asked, NotAsked, Subject
 from graphopt.check.suppress import Suppressions
-from graphopt.errors import Diagnostic, ModelError
+from graphopt.errors import Diagnostic, GraphoptError, ModelError, UsageError
 from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.runtime import Session, generated
@@ -111,9 +111,12 @@ class _Run:
 
     def _subject(self) -> Subject | None:
         """The model, known to be harmless; None if it cannot be looked at any further."""
-        begin(self.path, self.settings.limits)
         stages = {stage: [code for code, rule in self.rules.items() if rule.stage is stage] for stage in Stage}
         try:
+            if self.path.is_symlink() and not self.path.exists():
+                why = "is a link to a file that is not there"
+                raise ModelError("GO001", str(self.path), why, "fetch the file, or take away the link")
+            begin(self.path, self.settings.limits)
             model = Model.load(self.path)
         except ModelError as error:
             self._refused(error, stages[Stage.DOOR])
@@ -175,25 +178,38 @@ class _Run:
             if rule.check is None or code in self.ran:
                 continue
             try:
-                self.findings += rule.check(subject)
+                for finding in rule.check(subject):
+                    self.findings.append(_own(finding, rule))
             except NotAsked as reason:
                 self.skipped[code] = str(reason)
             except ModelError as error:
                 self.skipped[code] = error.diagnostic.why
+            except Exception as error:
+                if code in CODES or isinstance(error, GraphoptError):
+                    raise
+                why = f"its check of {subject.model.label} raised {type(error).__name__}: {error}"
+                raise UsageError("GO954", f"rules: {code}", why, "mend or uninstall its package") from error
             else:
                 self.ran.append(code)
 
     def _place(self, subject: Subject) -> None:
         """Anchors, and what the model says to leave out."""
         hidden = Suppressions(subject.proto, subject.model.label)
-        self.findings = [replace(f, anchor=_anchor(f, subject)) for f in self.findings]
+        self.findings = [replace(f, key=f.key or subject.node_of(f.where)[1]) for f in self.findings]
+        self.findings = [replace(f, anchor=f.anchor or _anchor(f, subject)) for f in self.findings]
         self.findings = [replace(f, state=State.SUPPRESSED) if hidden.hides(f) else f for f in self.findings]
 
 
+def _own(finding: object, rule: Rule) -> Finding:
+    """What a rule found, if it is a finding of its own."""
+    if not isinstance(finding, Finding) or finding.code != rule.code:
+        raise UsageError("GO954", f"rules: {rule.code}", f"gave {finding!r:.100}, which is no finding of its own", "use RULE.found")
+    return finding
+
+
 def _anchor(finding: Finding, subject: Subject) -> str:
-    key = finding.key or subject.node_of(finding.where)[1]
-    if key:
-        return subject.anchors.get(key, WHOLE)
+    if finding.key:
+        return subject.anchors.get(finding.key, WHOLE)
     return of_text(finding.where) if finding.where else WHOLE
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphopt.check import registry
 from graphopt.check.baseline import Baseline
-from graphopt.check.config import Config, Options, expand
+from graphopt.check.config import LIMITS, Config, Options, expand
 from graphopt.check.finding import Checked, Level
 from graphopt.check.runner import Settings, check_file
-from graphopt.check.subject import Asked
+from graphopt.check.subject import NEED_REFERENCE, Asked
 from graphopt.errors import UsageError
 from graphopt.guard.limits import Limits
 from graphopt.pipeline import DEFAULT_TARGET
@@ -52,11 +53,22 @@ def find_models(request: Request) -> list[Path]:
     request.config.check_patterns()
     given = [path for one in request.models for path in expand(one, Path())]
     if not request.models:
-        given = [path for one in request.config.models for path in expand(one, request.config.folder)]
+        given = [_shown(path) for one in request.config.models for path in expand(one, request.config.folder)]
     if not given:
         hint = "name models, or list them under `models` of the configuration"
         raise UsageError("GO950", "graphopt check", "there is no model to check", hint)
-    return list({path.resolve(): path for path in given}.values())
+    found: dict[str, Path] = {}
+    for path in given:
+        found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - a link is a model of its own
+    return list(found.values())
+
+
+def _shown(path: Path) -> Path:
+    """As it is written from the current folder, if it lies there: what reads a report knows no other machine's folders."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
 
 
 def check(request: Request, log: Log | None = None, *, use_baseline: bool = True) -> list[Checked]:
@@ -81,13 +93,21 @@ def check(request: Request, log: Log | None = None, *, use_baseline: bool = True
 
 def settings_for(path: Path, request: Request) -> Settings:
     """What holds for one model."""
-    options = request.options.over(request.config.options_for(path))
+    configured = request.config.options_for(path)
+    options = request.options.over(configured)
     codes = registry.chosen(options.select or (), options.ignore or ())
-    levels = dict.fromkeys(_meant(options.warning), Level.WARNING) | dict.fromkeys(_meant(options.error), Level.ERROR)
+    if not codes:
+        raise UsageError("GO955", str(path), "no rule is left to ask", "a check of nothing is an error: mend --select or --ignore")
+    for name in request.options.limits:
+        if LIMITS[name] not in codes:
+            raise UsageError(
+                "GO955", f"--limit {name}", f"its rule {LIMITS[name]} is not asked", "select it, or leave the limit out"
+            )
+    levels = _levels(configured) | _levels(request.options)
     against = None if options.against is None else Path(options.against)
     if against is not None and not against.exists():
         raise UsageError("GO950", str(against), "there is no such reference", "mend the path of --against")
-    needing = [name for name in options.limits if name.startswith("min-") or name == "max-latency-ratio"]
+    needing = [name for name in options.limits if name in NEED_REFERENCE]
     if needing and against is None:
         raise UsageError("GO951", str(path), f"the limit {needing[0]} needs a model to compare with", "give --against REFERENCE")
     target = Target.load(options.target or DEFAULT_TARGET)
@@ -104,5 +124,10 @@ def settings_for(path: Path, request: Request) -> Settings:
     return Settings(asked, codes, levels, request.limits)
 
 
-def _meant(words: Iterable[str] | None) -> list[str]:
-    return [code for word in words or () for code in registry.matching(word)]
+def _levels(options: Options) -> dict[str, Level]:
+    """Code -> level; the longer word wins, and of equal ones the error."""
+    pairs = [(word, Level.WARNING) for word in options.warning or ()] + [(word, Level.ERROR) for word in options.error or ()]
+    found: dict[str, Level] = {}
+    for word, level in sorted(pairs, key=lambda pair: registry.weight(pair[0])):
+        found |= dict.fromkeys(registry.matching(word), level)
+    return found

@@ -20,7 +20,7 @@ from graphopt.check.activation import peak_activation
 from graphopt.check.anchor import anchors
 from graphopt.check.dryrun import DryRun, DryRuns, Region
 from graphopt.check.quantized import Quantizers
-from graphopt.errors import Diagnostic
+from graphopt.errors import Diagnostic, ModelError, UsageError
 from graphopt.model import Model, node_key, node_label
 from graphopt.model.bodies import bodies_within
 from graphopt.pipeline import Outcome, Rewrite
@@ -34,6 +34,9 @@ Limits = dict[str, float]
 NO_LIMIT = "no limit was set ({})"
 NO_CLAIM = "the target "
 """How a reason begins where a target's file says nothing of what a rule asks."""
+
+NEED_REFERENCE = ("max-latency-ratio", "min-sqnr-db", "min-psnr-db", "min-top1", "min-cosine")
+"""Limits that are about the distance to a reference."""
 
 NO_REFERENCE = "no reference was given (--against)"
 
@@ -145,14 +148,13 @@ class Subject:
         """Tensor -> id of the node that computes it."""
         return {t.name: node_key(n) for n in self.model.graph.nodes for t in n.outputs}
 
-    def weights(self) -> Iterator[tuple[gs.Node, int, gs.Constant]]:
-        """Every initializer that a node reads, with the first node that does."""
-        seen: set[int] = set()
-        for node in self.model.graph.nodes:
-            for index, tensor in enumerate(node.inputs):
-                if isinstance(tensor, gs.Constant) and id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    yield node, index, tensor
+    def constants_read(self) -> Iterator[tuple[gs.Node, gs.Tensor]]:
+        """Every constant, initializer or result of a Constant node, with each node that reads it; those of bodies too."""
+        for node in all_nodes(self.model):
+            for tensor in node.inputs:
+                maker = self.model.producer(tensor)
+                if isinstance(tensor, gs.Constant) or (maker is not None and maker.op == "Constant"):
+                    yield node, tensor
 
     # -- running it --------------------------------------------------------------------------------------------------------------
 
@@ -225,7 +227,25 @@ class Subject:
         """The model that this one is held against."""
         if self.asked.against is None:
             raise NotAsked(NO_REFERENCE)
-        return Model.load(self.asked.against)
+        try:
+            return Model.load(self.asked.against)
+        except ModelError as error:
+            raise _no_reference(error) from None
+
+    @cached_property
+    def reference_session(self) -> Session:
+        """The reference in onnxruntime.
+
+        Raises:
+            NotAsked: onnxruntime does not run it.
+            UsageError: nor does it, and there is a limit that needs it.
+        """
+        try:
+            return Session(self.reference, threads=self.asked.threads)
+        except ModelError as error:
+            if any(limit in NEED_REFERENCE for limit in self.asked.limits):
+                raise _no_reference(error) from None
+            raise NotAsked(f"the reference: {error.diagnostic.why}") from None
 
     @cached_property
     def interface(self) -> list[Diagnostic]:
@@ -235,9 +255,9 @@ class Subject:
     @cached_property
     def drift(self) -> Drift:
         """How far the outputs are from the reference's."""
-        reference = self.reference
+        reference = self.reference_session
         session = self.session
-        feeds = self.feeds if self.asked.data is not None else generated(reference, self.asked.samples)
+        feeds = self.feeds if self.asked.data is not None else generated(self.reference, self.asked.samples)
         return compare(reference, session, feeds.take(self.asked.samples), threads=self.asked.threads)
 
     @cached_property
@@ -246,6 +266,7 @@ class Subject:
         reference, feeds = self.reference, self.feeds
         if not self.runs:
             raise NotAsked("onnxruntime does not run the model")
+        _ = self.reference_session  # where it does not run, that is told of it and not of the model
         return time_ratio(self.model, reference, feeds.first(), seconds=self.asked.seconds, threads=self.asked.threads)
 
     def budget(self, name: str) -> float:
@@ -253,6 +274,12 @@ class Subject:
         if name not in self.asked.limits:
             raise NotAsked(NO_LIMIT.format(name))
         return self.asked.limits[name]
+
+
+def _no_reference(error: ModelError) -> UsageError:
+    """What is wrong with the reference is no finding about the model."""
+    wrong = error.diagnostic
+    return UsageError(wrong.code, wrong.where, f"the reference: {wrong.why}", wrong.hint)
 
 
 def _answer(run: DryRun) -> Outcome:

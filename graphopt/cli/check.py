@@ -12,6 +12,7 @@ import click
 
 from graphopt.check import Checked
 from graphopt.check import baseline as baselines
+from graphopt.check.baseline import Baseline
 from graphopt.check.config import Config, Options, find, parse_limit, read
 from graphopt.check.fix import fix_models
 from graphopt.check.session import Request, check, find_models, settings_for
@@ -20,7 +21,7 @@ from graphopt.cli.parts import PartFailed, check_parts, divided
 from graphopt.cli.progress import watching
 from graphopt.errors import UsageError
 from graphopt.guard.limits import Limits
-from graphopt.model.files import write_bytes
+from graphopt.model.files import identity_of, write_bytes
 
 FORMATS = ("text", "json", "sarif", "junit", "github", "markdown")
 
@@ -93,10 +94,12 @@ def command(
 
     What to check can stand in `pyproject.toml` or `graphopt.toml`. `graphopt explain` lists the rules.
     """  # noqa: D301 - click wants the backspace itself
+    if no_config and config_path is not None:
+        raise UsageError("GO955", "--no-config", "goes with no --config", "give one of them")
     reports = [(form, output), *map(_also, also)]
     options = Options(target, select, ignore, error, warning, against, data, preprocess, dict(map(parse_limit, limit)))
-    if baseline is not None and write_baseline is not None:
-        raise UsageError("GO955", "--write-baseline", "goes with --baseline in no sense", "give one of them")
+    if write_baseline is not None and (baseline is not None or fix is not None or output is not None or also):
+        raise UsageError("GO955", "--write-baseline", "goes with no other output and no --baseline", "give one of them")
     request = Request(
         models,
         options,
@@ -108,20 +111,25 @@ def command(
         seconds,
     )
     with watching() as monitor:
-        if write_baseline is not None:
-            return _write_baseline(write_baseline, check(request, monitor.log, use_baseline=False))
         paths = find_models(request)
+        _refuse_outputs([place for _, place in [*reports, ("", write_baseline)] if place is not None], paths, request)
+        if write_baseline is not None:
+            if write_baseline.exists():
+                Baseline.read(write_baseline)  # nothing but a baseline is overwritten by one
+            return _write_baseline(write_baseline, check(request, monitor.log, use_baseline=False))
         parts = divided(paths, _jobs(jobs, paths, request))
         try:
             results = check(request, monitor.log) if len(parts) == 1 else check_parts(parts, paths, ctx)
         except PartFailed as failed:
             click.echo(failed.told, err=True)
             return failed.code
-        written = fix_models(results, fix, request, monitor) if fix is not None else []
     for kind, place in reports:
         _report(results, kind, place)
-    for line in written:
-        click.echo(line, err=True)
+    if fix is not None:
+        with watching() as monitor:
+            written = list(fix_models(results, fix, request, monitor))
+        for line in written:
+            click.echo(line, err=True)
     return 1 if any(checked.failed for checked in results) else 0
 
 
@@ -129,6 +137,29 @@ def _jobs(asked: int | None, paths: Sequence[Path], request: Request) -> int:
     """How many processes: one where latency is measured, which others would disturb."""
     timed = any("max-latency-ratio" in settings_for(path, request).asked.limits for path in paths)
     return 1 if timed else asked or os.cpu_count() or 1
+
+
+def _refuse_outputs(places: Sequence[Path], models: Sequence[Path], request: Request) -> None:
+    """UsageError GO907 for a report over what the check reads, over a model (a pattern that the shell expanded), or twice over one
+    file.
+    """
+    asked = [request.options.over(request.config.options_for(path)) for path in models]
+    read = [
+        *models,
+        *(Path(place) for one in asked for place in (one.against, one.data) if place),
+        request.baseline,
+        request.config.baseline,
+    ]
+    inputs = {identity_of(path) for path in read if path is not None} - {None}
+    seen: set[Path] = set()
+    for place in places:
+        if identity_of(place) in inputs or (place.is_file() and place.suffix.lower() == ".onnx"):
+            raise UsageError("GO907", str(place), "the report would overwrite what is there to be read", "name another file")
+        if place.is_dir():
+            raise UsageError("GO908", str(place), "is a folder", "name the output file")
+        if place.resolve() in seen:
+            raise UsageError("GO955", str(place), "two reports go to this file", "name another file for one of them")
+        seen.add(place.resolve())
 
 
 def _also(text: str) -> tuple[str, Path]:
@@ -158,5 +189,10 @@ def _report(results: Sequence[Checked], form: str, output: Path | None) -> None:
         text = module.render(results)
     if output is None:
         emit(text)
+        return
+    raw = (text if text.endswith("\n") else text + "\n").encode("utf-8", "backslashreplace")
+    if (output.exists() and not output.is_file()) or output.parent.resolve() == Path("/dev"):
+        with output.open("ab") as stream:  # a pipe or a device: a file must not take its place
+            stream.write(raw)
     else:
-        write_bytes(output, (text if text.endswith("\n") else text + "\n").encode("utf-8", "backslashreplace"))
+        write_bytes(output.resolve(), raw)

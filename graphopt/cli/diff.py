@@ -62,7 +62,13 @@ def _data(first: Path, second: Path, found: ModelDifference) -> dict[str, Any]:
         "first": str(first),
         "second": str(second),
         "equal": found.equal,
-        "structure": {"same": found.same_structure, "ops": found.ops, "removed": found.removed, "added": found.added},
+        "structure": {
+            "same": found.same_structure,
+            "opsets": found.opsets,
+            "ops": found.ops,
+            "removed": found.removed,
+            "added": found.added,
+        },
         "interface": [{"code": d.code, "why": d.why} for d in found.interface],
         "weights": {"equal": found.weights_equal, "different": [_finite(asdict(w)) for w in found.weights]},
         "cost": {"first": asdict(found.costs[0]), "second": asdict(found.costs[1])},
@@ -77,6 +83,9 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 def _text(found: ModelDifference) -> Iterator[str]:
     yield "structure: " + ("the same, up to names" if found.same_structure else "different")
+    yield from (
+        f"  opset of {printable(name) or 'ONNX'}: {one or 'none'} -> {two or 'none'}" for name, (one, two) in found.opsets.items()
+    )
     yield from (f"  {printable(op)}: {before} -> {after}" for op, (before, after) in found.ops.items())
     yield from _listed("- ", found.removed)
     yield from _listed("+ ", found.added)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from typing import Any
 
@@ -39,6 +40,9 @@ def _code(word: str) -> str:
     removed = CODES.get(word.upper())
     if removed is not None and removed.status is Status.REMOVED:
         registry.load(word.upper())
+    if re.fullmatch(r"GO\d{3}", word.upper()) and removed is None:
+        hint = "if a command ended with it, its message says what to do; `graphopt explain` lists the rules"
+        raise UsageError("GO952", "rules", f"no rule has the code {word.upper()}", hint)
     found = registry.matching(word)
     if len(found) > 1:
         raise UsageError("GO952", "rules", f"{word!r} means {len(found)} rules", f"name one of {', '.join(found[:5])} ...")

@@ -27,6 +27,15 @@ FEWEST = 3
 OWN = frozenset({"models", "form", "output", "also", "fix", "write_baseline", "jobs"})
 """Parameters that are the whole's and no part's."""
 
+_PART = """
+import sys
+from graphopt.guard.supervisor import end_with
+end_with(int(sys.argv.pop(1)))
+from graphopt.cli import main
+main()
+"""
+"""``python -m graphopt`` that ends with the process that started it, however that ends: nobody would read what it finds."""
+
 
 class PartFailed(Exception):
     """A part ended with an error: its exit code, and what it told of it."""
@@ -39,13 +48,17 @@ class PartFailed(Exception):
 
 def divided(paths: Sequence[Path], jobs: int) -> list[list[Path]]:
     """The models in at most ``jobs`` parts of about equal size in bytes; one part where more are not worth it."""
+
+    def size(path: Path) -> int:
+        return path.stat().st_size if path.is_file() else 0
+
     count = max(min(jobs, len(paths) // FEWEST), 1)
     parts: list[list[Path]] = [[] for _ in range(count)]
     taken = [0] * count
-    for path in sorted(paths, key=lambda path: -path.stat().st_size if path.is_file() else 0):
+    for path in sorted(paths, key=lambda path: -size(path)):
         least = taken.index(min(taken))
         parts[least].append(path)
-        taken[least] += path.stat().st_size + 1
+        taken[least] += size(path) + 1
     return parts
 
 
@@ -57,7 +70,21 @@ def check_parts(parts: Sequence[Sequence[Path]], paths: Sequence[Path], ctx: cli
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
     processes = [
         subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-P", "-m", "graphopt", "check", *arguments, "--jobs", "1", "--format", "json", "--", *map(str, part)],
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                _PART,
+                str(os.getpid()),
+                "check",
+                *arguments,
+                "--jobs",
+                "1",
+                "--format",
+                "json",
+                "--",
+                *map(str, part),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -78,7 +105,8 @@ def check_parts(parts: Sequence[Sequence[Path]], paths: Sequence[Path], ctx: cli
     found: dict[str, Checked] = {}
     for process, (out, err) in zip(processes, told, strict=True):
         if process.returncode not in (0, 1):
-            raise PartFailed(process.returncode if process.returncode > 0 else 2, err.strip())
+            ended = f"error: a part of the check ended by signal {-process.returncode}; `--jobs 1` tells at which model"
+            raise PartFailed(process.returncode if process.returncode > 0 else 2, err.strip() or ended)
         found.update({checked.model: checked for checked in parse(out)})
     return [found[str(path)] for path in paths]
 

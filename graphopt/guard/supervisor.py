@@ -157,14 +157,7 @@ def _fill_standard_streams() -> None:
 
 def _end_with(parent: int, alive: int) -> None:
     """Let this process die when ``parent`` does, which holds the other end of ``alive``."""
-    if sys.platform == "linux":
-        import ctypes
-
-        set_death_signal = 1  # PR_SET_PDEATHSIG
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    if end_with(parent):
         return
 
     def watch_parent() -> None:
@@ -172,6 +165,20 @@ def _end_with(parent: int, alive: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch_parent, daemon=True).start()
+
+
+def end_with(parent: int) -> bool:
+    """Let this process be killed when its parent ends; False if the system knows no such thing."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    set_death_signal = 1  # PR_SET_PDEATHSIG
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    return True
 
 
 def leave_no_core() -> None:

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from graphopt.analysis.channels import ChannelGraph, columns_of
 from graphopt.model import node_label
-from graphopt.ops import attrs
 from graphopt.ops.channels import Labels, Mixer
 from graphopt.passes.prune.compensate import Bias
 from graphopt.passes.prune.reference import Weights, removed_columns, zeroed
-from graphopt.passes.prune.values import NOTHING, ChannelValues, Values
+from graphopt.passes.prune.values import NOTHING, ChannelValues, Values, padded
 
 
 @dataclass(slots=True)
@@ -76,8 +75,7 @@ def dead_units(graph: ChannelGraph) -> Dead:
 def _why_not(graph: ChannelGraph, node: gs.Node, mixer: Mixer) -> str:
     """Why no bias can take over what a constant channel adds; nothing if one exists or could, and no border reads zeros."""
     if node.op == "Conv":
-        padded = any(attrs.ints(node, "pads", ())) or attrs.str_(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-        if padded:
+        if padded(node):
             return f"{node_label(node)} is padded, and reads zeros at the border instead"
     elif node.op not in ("Gemm", "MatMul"):
         return f"{node_label(node)} has no bias that could take it over"

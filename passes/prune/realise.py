@@ -241,9 +241,22 @@ class Change:
             if shape is None or len(shape) != 1 or not isinstance(shape[0], int):
                 return False
             if position < shape[0]:
-                return constant is not None and int(constant[position]) > 0 and self._entry(producer, k, position, value)
+                if constant is None or int(constant[position]) <= 0:
+                    return False
+                return self._entry(self._own(node, index, producer), k, position, value)
             position -= shape[0]
         return False
+
+    def _own(self, node: gs.Node, index: int, producer: gs.Node) -> gs.Node:
+        """The Concat that an input of ``node`` comes from, or a copy of it for this node where others read it as well."""
+        tensor = producer.outputs[0]
+        if len(self._model.users(tensor)) == 1 and not self._model.is_output(tensor):
+            return producer
+        made = self._model.variable(tensor.name, tensor.dtype, tensor.shape)
+        name = self._model.fresh(producer.name) if producer.name else ""
+        copy = self._model.add(producer.op, list(producer.inputs), [made], dict(producer.attrs), name=name, before=producer)
+        self._model.set_input(node, index, made)
+        return copy
 
     def replace(self, op: str, inputs: Sequence[gs.Tensor | NDArray[Any]], attrs: dict[str, Any]) -> None:
         outputs = list(self._node.outputs)

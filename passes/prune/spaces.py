@@ -27,38 +27,49 @@ def translated(masks: Mapping[str, Array], graph: ChannelGraph, original: Channe
     A mask whose channels reach no common tensor is given back as it is.
     """
     present = {name for name, _, _ in graph.flow.layouts()}
-    known = {name: _vector(original, layout) for name, layout in original.flow.tensors.items() if name in graph.flow.tensors}
+    known: dict[str, Labels] = {}
+    holders: dict[int, list[str]] = {}
+    for name, held in original.flow.tensors.items():
+        vector = _vector(original, held) if name in graph.flow.tensors else None
+        if vector is not None:
+            known[name] = vector
+            for channel in set(vector.tolist()):
+                holders.setdefault(channel, []).append(name)
     found: list[tuple[str, Array]] = []
     for name, mask in masks.items():
         layout = original.flow.tensors.get(name) or original.flow.constants.get(name)
         if layout is None or (name in present and not every):
             found.append((name, mask))
             continue
-        votes = _votes(original, layout, np.asarray(mask).reshape(-1) != 0)
-        reached = [(other, _mask(vector, votes)) for other, vector in known.items() if vector is not None]
-        common = [(other, made) for other, made in reached if made is not None]
-        found.extend(common or [(name, mask)])
+        votes = _votes(original, layout, np.asarray(mask).reshape(-1))
+        reached = dict.fromkeys(other for channel in votes for other in holders.get(channel, ()))
+        found.extend([(other, _mask(known[other], votes)) for other in reached] or [(name, mask)])
     return found
 
 
+def _axes(layout: Layout) -> list[int]:
+    """The axes of a layout, that of the channels of a feature map first; tokens have theirs last."""
+    return sorted(range(layout.rank), key=lambda a: a != (1 if layout.rank > 1 else 0))
+
+
 def _vector(graph: ChannelGraph, layout: Layout) -> Labels | None:
-    fields = layout.fields_on(1) if layout.rank > 1 else ()
-    if len(fields) != 1 or len(fields[0].at) != 1 or fields[0].labels.size != layout.size(1):
+    axis = next((a for a in _axes(layout) if layout.fields_on(a)), None)
+    fields = layout.fields_on(axis) if axis is not None else ()
+    if axis is None or len(fields) != 1 or len(fields[0].at) != 1 or fields[0].labels.size != layout.size(axis):
         return None
     return graph.flow.table.find_same(fields[0].labels)
 
 
-def _votes(graph: ChannelGraph, layout: Layout, keep: NDArray[np.bool_]) -> dict[int, bool]:
-    """What a mask says of each channel, by representative; nothing if it fits no axis."""
-    for axis in sorted(range(layout.rank), key=lambda a: a != (1 if layout.rank > 1 else 0)):
+def _votes(graph: ChannelGraph, layout: Layout, mask: Array) -> dict[int, bool]:
+    """What a mask says of each channel, by representative; nothing where it is nan, or if it fits no axis."""
+    for axis in _axes(layout):
         for field in layout.fields_on(axis):
-            if field.labels.size == keep.size:
+            if field.labels.size == mask.size:
                 channels = graph.flow.table.find_same(field.labels.reshape(-1)).tolist()
-                return dict(zip(channels, keep.tolist(), strict=True))
+                return {c: bool(v) for c, v in zip(channels, mask.tolist(), strict=True) if v == v}
     return {}
 
 
-def _mask(vector: Labels, votes: Mapping[int, bool]) -> Array | None:
-    """The mask of a tensor with these channels; None if no vote is on it."""
-    made = np.asarray([float(votes[c]) if c in votes else np.nan for c in vector.tolist()])
-    return None if np.isnan(made).all() else made
+def _mask(vector: Labels, votes: Mapping[int, bool]) -> Array:
+    """The mask of a tensor with these channels."""
+    return np.asarray([float(votes[c]) if c in votes else np.nan for c in vector.tolist()])

@@ -2,8 +2,8 @@
 
 A row of a mixer without weights gives its bias; a batch normalisation of scale 0 its shift; a multiplication by a constant mask of
 zeros gives 0. From there values are followed: functions are computed on them (by the runtime, with the node's own attributes),
-moves of data and pools keep them, sums need all terms. Zeros go further than other numbers: through products with anything
-finite, through paddings with zeros, through mixers that have nothing else.
+moves of data and pools keep them, sums need all terms, a depthwise convolution without a border adds up its taps. Zeros go further
+than other numbers: through products with anything finite, through paddings with zeros, through mixers that have nothing else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from graphopt.analysis.channels import ChannelGraph, rows_of
 from graphopt.errors import GraphoptError
 from graphopt.model import node_key
 from graphopt.ops import Facts, attrs, lookup
-from graphopt.ops.channels import Layout, Mixer
+from graphopt.ops.channels import Labels, Layout, Mixer
 from graphopt.runtime import Session
 
 Values = Mapping[int, float]
@@ -56,6 +56,11 @@ _KEPT = frozenset(
 
 _ONLY_ZERO = frozenset(("AveragePool", "LpPool", "ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare", "Resize", "Upsample"))
 """... only if it is 0."""
+
+
+def padded(node: gs.Node) -> bool:
+    """Whether a convolution reads zeros at a border."""
+    return any(attrs.ints(node, "pads", ())) or attrs.str_(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
 
 
 class ChannelValues:
@@ -168,26 +173,41 @@ class ChannelValues:
                 zero = [data.get(c) == 0 for c in self._graph.flow.table.find(field.labels.reshape(-1)).tolist()]
                 silent[(slice(None),) * mixer.columns + (np.asarray(zero),)] = False
         rows = rows_of(self._graph.flow, node, mixer)
+        if mixer.blockwise and node.op == "Conv" and weight.shape[1] == 1 and not padded(node):
+            return self._depthwise(node, mixer, weight, rows, data)
         alive = np.moveaxis(silent, mixer.rows, 0).reshape(weight.shape[mixer.rows], -1).any(1)
         if rows.size != alive.size or (mixer.blockwise and not mixer.rows_in_data_order):
             return NOTHING
         if mixer.blockwise and weight.shape[mixer.columns] == 1:
             alive &= np.asarray([data.get(c) != 0 for c in rows.tolist()])
-        bias = self._bias(node, mixer)
-        quiet = set(rows[~alive].tolist()) - set(rows[alive].tolist())
-        return {c: bias.get(c, 0.0) for c in quiet} if bias is not None else NOTHING
+        return self._bias(node, mixer, set(rows[~alive].tolist()) - set(rows[alive].tolist()))
 
-    def _bias(self, node: gs.Node, mixer: Mixer) -> Values | None:
-        """The bias of each channel, 0 where there is none; None if it is computed."""
+    def _depthwise(self, node: gs.Node, mixer: Mixer, weight: NDArray[Any], rows: Labels, data: Values) -> Values:
+        """What a depthwise convolution without a border makes of channels that are one number, or has no taps for."""
+        taps = weight.reshape(weight.shape[0], -1).astype(np.float64)
+        made = [
+            0.0 if not t.any() else t.sum() * data[c] if c in data else np.nan for t, c in zip(taps, rows.tolist(), strict=True)
+        ]
+        bias = self._bias(node, mixer, set(rows.tolist()))
+        found: dict[int, float] = {}
+        several = {c for c in rows.tolist() if c not in bias}
+        for c, value in zip(rows.tolist(), made, strict=True):
+            if found.setdefault(c, value) != value:  # nan is not equal to itself
+                several.add(c)
+        return {c: v + bias[c] for c, v in found.items() if c not in several}
+
+    def _bias(self, node: gs.Node, mixer: Mixer, quiet: set[int]) -> Values:
+        """Of the channels ``quiet`` the bias, 0 where there is none; nothing of those whose elements have several biases."""
         index = mixer.bias
         if index is None or index >= len(node.inputs) or not node.inputs[index].name:
-            return NOTHING
+            return dict.fromkeys(quiet, 0.0)
         value = self._graph.model.value(node.inputs[index])
         if value is None:
-            return None
+            return NOTHING
+        if not value.any():
+            return dict.fromkeys(quiet, 0.0)
         beta = attrs.float_(node, "beta", 1.0) if node.op == "Gemm" else 1.0
-        known = {c: beta * v for c, v in self.of(node, index).items()}
-        return known if known or not value.any() else None
+        return {c: beta * v for c, v in self.of(node, index).items() if c in quiet}
 
     def _computed(self, node: gs.Node) -> Values:
         """A function of one element of each operand, on the channels that are known in all of them."""

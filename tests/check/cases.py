@@ -352,6 +352,20 @@ def not_a_number(bad: bool) -> onnx.ModelProto:
 
 
 @case("GO053")
+def not_a_number_of_a_node(bad: bool) -> onnx.ModelProto:
+    """A constant that is a node, read in a branch."""
+    constant = numpy_helper.from_array(np.full(4, np.nan if bad else 1.0, np.float32), "c")
+    bodies = [
+        helper.make_graph([helper.make_node(op, ["x", "k"], [f"z{op}"])], "b", [], [value(f"z{op}", 4)]) for op in ("Add", "Sub")
+    ]
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value=constant),
+        helper.make_node("If", ["c"], ["y"], then_branch=bodies[0], else_branch=bodies[1]),
+    ]
+    return raw(nodes, [value("x", 4), value("c", kind=TensorProto.BOOL)], [value("y", 4)])
+
+
+@case("GO053")
 def infinite(bad: bool) -> onnx.ModelProto:
     """An infinity in a factor; in a mask that is added it is legitimate."""
     net = Net()

@@ -88,6 +88,16 @@ def twice_quantized(bad: bool) -> onnx.ModelProto:
     return net.model(net.quantized(net.qconv(net.quantized(x, net.SCALE if bad else 0.06), 16)))
 
 
+@case("GO203")
+def quantized_again_without_zero_points(bad: bool) -> onnx.ModelProto:
+    """No zero point means uint8 to a QuantizeLinear, and the type of its input to a DequantizeLinear."""
+    net = Integers()
+    steps = net.const(np.array(0.05))
+    first = net.op("QuantizeLinear", net.input(1, 16), steps, net.const(np.array(0, np.uint8 if bad else np.int8)))
+    again = net.op("QuantizeLinear", net.op("DequantizeLinear", first, steps), steps)
+    return net.model(net.op("Neg", net.op("DequantizeLinear", again, steps)))
+
+
 case("GO204")(lambda bad: integer_net(bias_scale=1.01 if bad else 1.0))
 case("GO204")(lambda bad: integer_net(bias_kind=np.int8 if bad else np.int32))
 case("GO207")(lambda bad: integer_net(ends=0.2 if bad else 0.0))
@@ -141,6 +151,38 @@ def mask(bad: bool) -> onnx.ModelProto:
     factors[0, ::2] = 0.0 if bad else 0.5
     y = net.op("Mul", x, net.const(factors))
     return net.model(net.conv(y, 16, pad=1))
+
+
+@case("GO304")
+def window(bad: bool) -> onnx.ModelProto:
+    """Zeros along a row of pixels are no masked channels."""
+    net = Net()
+    x = net.op("Relu", net.conv(net.input(1, 16, 8, 8), 8, pad=1))
+    net.widths[y := net.op("Mul", x, net.const(np.hanning(8).reshape((1, 8, 1, 1) if bad else (1, 1, 1, 8))))] = 8
+    return net.model(net.conv(y, 16, pad=1))
+
+
+@case("GO304")
+def masked_branch(bad: bool) -> onnx.ModelProto:
+    """What is masked in one branch of a sum is still there in the sum."""
+    net = Net()
+    x = net.op("Relu", net.conv(net.input(1, 16, 8, 8), 16, pad=1))
+    factors = np.ones((1, 16, 1, 1))
+    factors[0, ::2] = 0.0
+    net.widths[x] = 16
+    masked = net.op("Mul", net.op("Relu", net.conv(x, 16, pad=1)), net.const(factors))
+    net.widths[y := masked if bad else net.op("Add", x, masked)] = 16
+    return net.model(net.conv(y, 16, pad=1))
+
+
+@case("GO304")
+def masked_output(bad: bool) -> onnx.ModelProto:
+    """An output has the channels that it has."""
+    net = Net()
+    factors = np.ones((1, 8, 1, 1))
+    factors[0, ::2] = 0.0
+    net.widths[y := net.op("Mul", net.conv(net.input(1, 16, 8, 8), 8, pad=1), net.const(factors))] = 8
+    return net.model(net.conv(y, 16, pad=1) if bad else y)
 
 
 @case("GO305")

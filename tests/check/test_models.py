@@ -25,25 +25,37 @@ def codes(found: Checked) -> set[str]:
     return {f.code for f in found.findings if f.level is not Level.NOTE}
 
 
-def hold(path: Path, tmp_path: Path) -> None:
+def hold(path: Path, tmp_path: Path, pipeline: str, *words: str) -> None:
+    """Before: what is foldable and what is in float; after the passes: none of what the words mean."""
     before = codes(checked(path, "GO1", "GO2"))
     assert before & {"GO101", "GO102", "GO103", "GO104"}
     assert before & {"GO200", "GO201"}
-    quantized = "GO201" in before  # by its training, in parts; quant leaves such a model as it is
     calibration = path.parent / "calib.npz"
-    result = graphopt.run(
-        path, "fold" if quantized else "fold,quant", data=str(calibration) if calibration.exists() else None, timing=False
-    )
-    result.save(tmp_path / "after.onnx")
-    assert not codes(checked(tmp_path / "after.onnx", *(["GO1"] if quantized else ["GO1", "GO2"])))
+    data = str(calibration) if calibration.exists() else None
+    graphopt.run(path, pipeline, data=data, timing=False).save(tmp_path / "after.onnx")
+    assert not codes(checked(tmp_path / "after.onnx", *words))
 
 
 @pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)
 def test_before_and_after(path: Path, tmp_path: Path) -> None:
-    hold(path, tmp_path)
+    hold(path, tmp_path, "fold,quant", "GO1", "GO2")
+
+
+LEFT = pytest.mark.xfail(strict=True, reason="quant leaves a model that has quantizers as it is: training left 2 kernels in float")
+OTHERS = [pytest.param(p, marks=LEFT if p.stem == "cifar_qat" else (), id=p.stem) for p in EACH if p not in QUICK]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in EACH if path not in QUICK], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", OTHERS)
 def test_before_and_after_the_others(path: Path, tmp_path: Path) -> None:
-    hold(path, tmp_path)
+    hold(path, tmp_path, "fold,quant", "GO1", "GO2")
+
+
+@pytest.mark.slow
+def test_what_was_trained_with_quantizers_keeps_nothing_to_fold(tmp_path: Path) -> None:
+    hold(MODELS / "cifar_qat" / "cifar_qat.onnx", tmp_path, "fold", "GO1")
+
+
+def test_every_model_is_held() -> None:
+    assert len(EACH) == len(QUICK) + len(OTHERS)
+    assert {path.parent.name for path in EACH} == {path.parent.name for path in MODELS.glob("*/__init__.py")}

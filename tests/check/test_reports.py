@@ -47,6 +47,17 @@ def test_sarif_holds_to_its_schema(results: list[Checked]) -> None:
     assert not list(sarif_faults(json.loads(sarif.render(results))))
 
 
+@pytest.mark.parametrize("results", [RESULTS, HOSTILE, []], ids=["usual", "hostile", "none"])
+def test_sarif_holds_to_the_schema_as_published(results: list[Checked]) -> None:
+    log = json.loads(sarif.render(results))
+    published = pytest.importorskip("fluidattacks_core.sarif", reason="it is one of the development dependencies")
+    published.SarifLog.model_validate(log)
+    for change in ({"surprise": 1}, {"results": [{"level": "fatal", "message": {"text": "x"}}]}, {"results": [{}]}):
+        log["runs"][0] |= change
+        with pytest.raises(ValueError, match="validation error"):
+            published.SarifLog.model_validate(log)
+
+
 def test_sarif_says_what_and_where() -> None:
     (run,) = json.loads(sarif.render(RESULTS))["runs"]
     first = run["results"][0]

@@ -16,6 +16,7 @@ from graphopt.cli.main import run
 from tests.check.cases import crashing
 from tests.check.number_cases import float_net
 from tests.check.test_config import with_batch_norm
+from tests.check.test_limits import unknown_operator
 from tests.cli.test_failures import cli
 from tests.nets import feed_for, ops_of, outputs_of
 
@@ -161,6 +162,8 @@ def test_explain_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Remedy:" in told("GO301")
     assert told("width-off-step") == told("GO301")
     assert "GO952" in told("GO3", code=2)
+    assert "no rule has the code GO950" in told("GO950", code=2)
+    assert "did you mean" in told("widht-off-step", code=2)
 
 
 def test_diff_tells_what_changed(folder: Path, tmp_path: Path) -> None:
@@ -184,10 +187,31 @@ def test_diff_of_a_model_with_itself(folder: Path) -> None:
     assert cli("diff", "faulty.onnx", "text.onnx", cwd=folder).returncode == 2
 
 
+def test_diff_tells_of_another_opset(folder: Path, tmp_path: Path) -> None:
+    proto = onnx.load(folder / "sound.onnx")
+    proto.opset_import[0].version += 1
+    onnx.save(proto, tmp_path / "newer.onnx")
+    done = cli("diff", "sound.onnx", tmp_path / "newer.onnx", "--exit-code", cwd=folder)
+    assert done.returncode == 1, done.stdout
+    assert f"opset of ONNX: {proto.opset_import[0].version - 1} -> {proto.opset_import[0].version}" in done.stdout
+
+
+def test_diff_of_models_that_do_not_run_here(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "custom.onnx").write_bytes(unknown_operator())
+    done = cli("diff", tmp_path / "custom.onnx", "faulty.onnx", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "drift: not measured: the reference: onnxruntime cannot load it" in done.stdout
+    done = cli("diff", "faulty.onnx", tmp_path / "custom.onnx", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "drift: not measured: onnxruntime does not run the model" in done.stdout
+
+
 def test_many_models_side_by_side_give_what_one_after_the_other_does(folder: Path, tmp_path: Path) -> None:
     for index in range(6):
         onnx.save(with_batch_norm(1 + index % 2), tmp_path / f"m{index}.onnx")
     (tmp_path / "m5.onnx").write_text("no model\n")
+    (tmp_path / "m4.onnx").unlink()
+    (tmp_path / "m4.onnx").symlink_to("nowhere")
     options = ["--ignore", "GO2,GO058", "--limit", "max-nodes=5", "--warning", "GO414", "--format", "json"]
     one, two = (cli("check", "m*.onnx", *options, "--jobs", jobs, cwd=tmp_path) for jobs in ("1", "2"))
     assert (one.returncode, two.returncode) == (1, 1), two.stderr

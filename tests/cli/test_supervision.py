@@ -236,3 +236,27 @@ def test_nothing_outlives_a_signal(sent: signal.Signals, code: int, tmp_path: Pa
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(child)
+
+
+def descendants(process: int) -> list[int]:
+    found = children(process)
+    return found + [one for child in found for one in descendants(child)]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_no_part_of_a_check_outlives_it(sent: signal.Signals, tmp_path: Path) -> None:
+    for index in range(6):
+        onnx.save(loop(2**62), tmp_path / f"{index}.onnx")
+    command = [sys.executable, "-m", "graphopt", "check", "*.onnx", "--no-config", "--jobs", "2", "--time-limit", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=ENV)
+    deadline = time.monotonic() + 60
+    while len(descendants(process.pid)) < 7 and time.monotonic() < deadline:  # a child, two parts with a child each, a worker each
+        time.sleep(0.05)
+    started = descendants(process.pid)
+    assert len(started) >= 5
+    process.send_signal(sent)
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 10
+    while any(map(alive, started)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, started))

@@ -11,11 +11,8 @@ _COUNTS = "blocks of grouped operators and shuffles lose equal indices, not equa
 KNOWN: dict[tuple[str, str], str] = {
     ("grouped after a concat that straddles", "free"): _COUNTS,
     **{("grouped, shuffle, grouped", aspect): _COUNTS for aspect in ("free", "ratio")},
-    **{("hostile: empty part", aspect): "a Split with an empty part is refused, though exact" for aspect in ("ratio", "masks")},
-    ("transposed", "reader, goes"): "a ConvTranspose of which every pixel has one tap adds the same everywhere",
     ("tokens", "reader, goes"): "a MatMul with no Add after it could get one",
     ("concat", "reader, goes"): "a channel that is one constant here and another there could go into the bias with both",
-    ("depthwise then plain", "reader, goes"): "an unpadded depthwise convolution of a constant is a constant",
     ("shortcut padded with channels", "free"): "channels that Pad adds are frozen; it could add fewer",
 }
 

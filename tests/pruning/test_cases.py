@@ -22,6 +22,7 @@ REASONS = {
     "normalised": "normalises over",
     "counted": "computes with the number",
     "captured": "read inside",
+    "two-kinds": "channels of two kinds",
     "unknown-operator": "does not know",
     "data-dependent": "computed indices",
 }

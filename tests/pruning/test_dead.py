@@ -181,6 +181,34 @@ def test_outputs_stay(name: str) -> None:
     assert distance(values_of(original, feed)[output], values_of(pruned, feed)[output]) <= STORED
 
 
+def _biases(net: Distinct) -> str:
+    """Of zero filters the biases of 1, 2, 3 and 4; the others have none."""
+    weight = net.random(12, 3, 1, 1)
+    weight[:4] = 0
+    a = net.op("Conv", net.input(2, 3, 6, 6), net.const(weight), net.const(np.array([1.0, 2, 3, 4, *[0] * 8])), out="a")
+    net.widths[a] = 12
+    return a
+
+
+def _pixels(net: Distinct) -> str:
+    made = net.op("DepthToSpace", _biases(net), blocksize=2, mode="CRD")
+    net.widths[made] = 3
+    return net.conv(made, 3, 1)
+
+
+def _blocks(net: Distinct) -> str:
+    return net.conv(net.conv(_biases(net), 6, 1, group=3), 3, 1)
+
+
+@pytest.mark.parametrize("build", [_pixels, _blocks])
+def test_channels_that_go_together_have_biases_of_their_own(build: Callable[[Distinct], str]) -> None:
+    net = Distinct(0)
+    original = net.model(build(net))
+    pruned, _ = dead_only(original)
+    feed, output = feed_for(original), original.graph.output[0].name
+    assert distance(values_of(original, feed)[output], values_of(pruned, feed)[output]) <= STORED
+
+
 @pytest.mark.parametrize("name", parameters((n for n, c in CASES.items() if c.goes), "dead, goes"))
 def test_dead_channels_go(name: str) -> None:
     pruned, _ = dead_only(network(CASES[name]))

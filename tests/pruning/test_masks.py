@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphopt.analysis import Analyses
+from graphopt.analysis.channels import ChannelGraph, Channels
 from graphopt.errors import DataError
+from graphopt.model import Model
+from graphopt.passes.prune.spaces import translated
 from tests.pruning.cases.table import proto_of
 from tests.pruning.check import EXACT, compare
 from tests.pruning.known import parameters
+from tests.pruning.nets import Distinct
 from tests.pruning.subject import by_masks
 
 
@@ -53,6 +58,9 @@ ASKED: dict[str, Asked] = {
     "pixel shuffle, whole blocks": Asked("DepthToSpace CRD", {"a": (4, 5, 6, 7)}, {"a": 12}),
     "pixel shuffle, part of a block": Asked("DepthToSpace CRD", {"a": (4,)}, {"a": 12}, ("mask-conflict", "a")),
     "a Split's halves": Asked("C2f", {"a": (0, 5)}, {"a": 8}),
+    "all but one before a Squeeze that names no axes": Asked(
+        "Squeeze of all axes of one, any batch", {"a": (0, 1, 2, 3, 4)}, {"a": 6}, ("not-certified",)
+    ),
     "LSTM units": Asked("LSTM", {"y": (2, 3)}, {"y": 7}),
 }  # fmt: skip
 
@@ -98,6 +106,20 @@ def test_numbers_are_masks_too(kind: type, tmp_path: Path) -> None:
     np.savez(tmp_path / "masks.npz", spine=keep)
     original = proto_of(SPINE)
     assert compare(original, by_masks(original, tmp_path / "masks.npz")[0]).channels("spine").tolist() == [1, 5]
+
+
+def _scaled(name: str) -> ChannelGraph:
+    net = Distinct(0)
+    made = net.op("MatMul", net.input(2, 5, 8), net.const(net.random(8, 6)), out=name)
+    made = net.op("Mul", made, net.const(net.random(6)), out="h")
+    return Analyses(Model.load(net.model(net.op("MatMul", made, net.const(net.random(6, 3)))))).get(Channels())
+
+
+def test_masks_of_tokens_are_carried_to_what_is_left() -> None:
+    keep = np.array([1, 0, np.nan, 1, 0, 1])
+    ((name, mask),) = translated({"gone": keep}, _scaled("new"), _scaled("gone"), every=False)
+    assert name == "h"
+    np.testing.assert_array_equal(mask, keep)
 
 
 @pytest.mark.parametrize("name", ["a group smaller than the multiple"])

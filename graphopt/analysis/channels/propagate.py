@@ -151,6 +151,7 @@ class _Walk:
             self._step(node)
         for output in self.model.graph.outputs:
             self.taint.spend(output.name, f"graph output '{output.name}'")
+        self.taint.settle(self.facts, self.flow.layout, self.flow.table.find)
 
     def _step(self, node: gs.Node) -> None:
         if node.inputs and all(not t.name or t.name in self.derived or self.is_constant(t) for t in node.inputs):
@@ -196,7 +197,9 @@ class _Walk:
             why = f"{node_label(node)}: its channels do not agree with the shape of '{tensor.name}'"
             for found in layout.fields:
                 self.freeze(node, found.labels, why)
-            if self.checking:
+            # What did not agree before any channel went has no labels, and says nothing about those that went.
+            known = self.flow.memory.once.setdefault((node_key(node), f"unlike {tensor.name}"), int(not self.checking))
+            if not known:
                 self.flow.problems.append(Problem(node_key(node), why, self._labels_of(layout)))
             layout = None
         if layout is not None:

@@ -1,8 +1,8 @@
 """Where the sizes that Shape reads go.
 
-In a pruned graph Shape gives the new size. That is right where it becomes a size again (a Reshape's target), and wrong where it
-is computed with (a mean over channels as a sum over their number): then the channels that it counts are frozen. Followed from
-Shape through operators that pick and join sizes.
+In a pruned graph Shape gives the new size. That is right where it becomes the size of an axis of the same channels again (a
+Reshape's target), and wrong where it is computed with (a mean over channels as a sum over their number), or where it becomes the
+size of something else: then the channels that it counts are frozen. Followed from Shape through operators that pick and join sizes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Taint:
     def __init__(self, freeze: Callable[[Labels, str], None]) -> None:
         self._freeze = freeze
         self._sizes: dict[str, list[Labels]] = {}
+        self._owed: list[tuple[gs.Node, int]] = []
 
     def read(self, node: gs.Node, layout: Layout | None) -> None:
         """A Shape node, and the layout of its input."""
@@ -56,8 +57,21 @@ class Taint:
             self._note(node, passed)
             return
         for index in touched:
-            if index not in sizes:
+            if index in sizes:
+                self._owed.append((node, index))
+            else:
                 self.spend(node.inputs[index].name, node_label(node))
+
+    def settle(self, facts: Facts, layout: Callable[[gs.Tensor], Layout | None], find: Callable[[Labels], Labels]) -> None:
+        """At the end, when all that goes together is known: a size must have become that of an axis of the channels it counts."""
+        for node, index in self._owed:
+            sizes = self._sizes[node.inputs[index].name]
+            for position, counted in enumerate(sizes):
+                if not counted.size:
+                    continue
+                made = _channels_of_size(node, index, position, len(sizes), facts, layout)
+                if not np.array_equal(np.unique(find(counted)), np.unique(find(made))):
+                    self._freeze(counted, f"{node_label(node)}; it computes with the number of channels")
 
     def _passed(self, node: gs.Node, facts: Facts) -> list[Labels] | None:
         """What the output's elements count, if the node only picks or joins; None otherwise."""
@@ -88,3 +102,26 @@ class Taint:
             else:
                 return None
         return made
+
+
+def _channels_of_size(
+    node: gs.Node, index: int, position: int, count: int, facts: Facts, layout: Callable[[gs.Tensor], Layout | None]
+) -> Labels:
+    """The labels along the axis that gets the size at ``position`` of the ``count`` in an input; none if it is no axis' size."""
+    output, axis = 0, position
+    if node.op == "Split":
+        output, axis = position, attrs.int_(node, "axis", 0)
+    elif node.op == "Resize":
+        axis = (*attrs.ints(node, "axes", ()), *range(count))[position]
+    elif node.op == "Slice":
+        axes = integer_input(node, 3, facts) if has_input(node, 3) else np.arange(count)
+        if index != 2 or axes is None or axes.size != count:
+            return _NONE
+        axis = int(axes.reshape(-1)[position])
+    elif node.op not in ("Expand", "Reshape"):
+        return _NONE
+    made = layout(node.outputs[output]) if output < len(node.outputs) else None
+    if made is None:
+        return _NONE
+    axis += made.rank - count if node.op == "Expand" else made.rank if axis < 0 else 0
+    return made.labels(axis) if 0 <= axis < made.rank else _NONE

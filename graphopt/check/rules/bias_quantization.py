@@ -49,10 +49,14 @@ def _fault(quantizers: Quantizers, makers: list[gs.Node | None]) -> str | None:
         return None
     if bias.zero is not None and bias.zero.any():
         return "its bias has a zero point"
-    wanted = np.asarray(data.scale, np.float64) * np.asarray(weight.scale, np.float64)
-    if np.allclose(np.asarray(bias.scale, np.float64), wanted, rtol=TOLERANCE, atol=0.0):
+    first, second, own = (np.asarray(one.scale, np.float64).reshape(-1) for one in (data, weight, bias))
+    if len({first.size, second.size, own.size} - {1}) > 1:
+        return f"its bias has {own.size} scales, its input {first.size} and its weight {second.size}"
+    wanted = first * second
+    if np.allclose(own, wanted, rtol=TOLERANCE, atol=0.0):
         return None
-    off = float(np.max(np.abs(bias.scale / np.where(wanted == 0, 1, wanted) - 1)))
+    with np.errstate(invalid="ignore"):  # scales that are infinite or NaN are another rule's
+        off = float(np.max(np.abs(own / np.where(wanted == 0, 1, wanted) - 1)))
     return f"the scale of its bias is not that of input times weight (off by {off:.2%})"
 
 

@@ -12,8 +12,10 @@ Remedy: Train or export again; look for the step at which the loss became NaN.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
@@ -28,14 +30,23 @@ MULTIPLIES = frozenset(
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Look at every constant that a node reads."""
-    for node, _, tensor in subject.weights():
-        value = subject.model.value(tensor)
-        if value is None or finite(value):
-            continue
-        nan = bool(np.isnan(value.astype(np.float64)).any())
-        if nan or node.op in MULTIPLIES:
-            what = "NaN" if nan else "infinity"
+    known: dict[int, str] = {}
+    told: set[int] = set()
+    for node, tensor in subject.constants_read():
+        if id(tensor) not in known:
+            known[id(tensor)] = _odd(subject.model.value(tensor))
+        what = known[id(tensor)]
+        if id(tensor) not in told and (what == "NaN" or (what and node.op in MULTIPLIES)):
+            told.add(id(tensor))
             yield RULE.found(f"'{tensor.name}'", f"holds {what}, and {node_label(node)} reads it", key=node_key(node))
+
+
+def _odd(value: NDArray[Any] | None) -> str:
+    """What a constant holds that is no number; "" if it is sound."""
+    if value is None or finite(value):
+        return ""
+    wide = value if value.dtype.kind == "c" else value.astype(np.float64)
+    return "NaN" if np.isnan(wide).any() else "infinity"
 
 
 RULE = Rule("GO053", "non-finite-weight", Level.ERROR, check)

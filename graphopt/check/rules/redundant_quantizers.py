@@ -29,7 +29,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         if before is None:
             continue
         first, second = quantizers.scale(before), quantizers.scale(node)
-        if first is not None and second is not None and first.same(second):
+        kinds = [subject.shapes.dtype(t) for t in (before.inputs[0], node.outputs[0])]  # where no zero point tells the type
+        if first is not None and second is not None and first.same(second) and kinds[0] == kinds[1]:
             yield RULE.found(node_label(node), f"undoes {node_label(before)}", key=node_key(node))
 
 

@@ -34,8 +34,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         ends = np.iinfo(value.dtype.name)
         low = ends.min + 1 if value.dtype.name == "int8" else ends.min
         count = int(np.count_nonzero((value <= low) | (value >= ends.max)))
-        channels = max(value.shape[scale.axis] if scale.scale.size > 1 else 1, 1)
-        if count > 2 * channels + SHARE * value.size:
+        if count > 2 * scale.scale.size + SHARE * value.size:
             share = count / value.size
             yield RULE.found(
                 node_label(node), f"{share:.1%} of the weights lie at an end of the range", key=node_key(node), share=share

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.budgets import over
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import NotAsked, Subject
@@ -25,12 +26,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     most = subject.budget(LIMIT)
     count = subject.cost.macs
     if count > most:
-        yield RULE.found(
-            "",
-            f"{count:,} multiply-accumulates, {count / most - 1:.1%} more than the limit of {most:,.0f}",
-            count=count,
-            limit=most,
-        )
+        yield RULE.found("", over(count, most, "multiply-accumulates"), count=count, limit=most)
     elif subject.cost.unknown:
         raise NotAsked(
             f"the multiply-accumulates of {len(subject.cost.unknown)} nodes are not known; the others are within {LIMIT}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.budgets import over
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -25,9 +26,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     most = subject.budget(LIMIT)
     count = subject.cost.params
     if count > most:
-        yield RULE.found(
-            "", f"{count:,} parameters, {count / most - 1:.1%} more than the limit of {most:,.0f}", count=count, limit=most
-        )
+        yield RULE.found("", over(count, most, "parameters"), count=count, limit=most)
 
 
 RULE = Rule("GO410", "too-many-parameters", Level.ERROR, check)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.check.anchor import of_text
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
@@ -22,7 +23,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Ask simplify."""
     for rewrite in subject.simplified:
         if rewrite.code == "unread-initializer":
-            yield RULE.found(rewrite.where, "nothing reads it")
+            constant = subject.model.constants().get(rewrite.where.strip("'"))
+            form = "" if constant is None else f"{tuple(constant._values.shape)} {constant._values.dtype}"
+            yield RULE.found(rewrite.where, "nothing reads it", anchor=of_text(RULE.name, form))
 
 
 RULE = Rule("GO113", "unread-initializer", Level.WARNING, check, fix="simplify")

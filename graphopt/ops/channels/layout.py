@@ -246,14 +246,21 @@ def with_axis(layout: Layout, axis: int, factors: Factors, labels: Labels | None
 
 
 def sized(layout: Layout, shape: Shape | None) -> Layout:
-    """``layout`` with the sizes of ``shape`` where it says less than the shape: an uncovered axis of one unknown factor."""
+    """``layout`` with the sizes of ``shape`` where it says less than the shape: an uncovered axis of one unknown factor.
+
+    A name stays: that of the batch, which a Reshape's -1 kept, is of more use than the one that shape inference makes up.
+    """
     if shape is None or len(shape) != layout.rank:
         return layout
     axes = [
-        (size,) if len(axis) == 1 and not isinstance(axis[0], int) and size is not None and not layout.fields_on(a) else axis
+        (size,) if len(axis) == 1 and _says_less(axis[0], size) and not layout.fields_on(a) else axis
         for a, (axis, size) in enumerate(zip(layout.axes, shape, strict=True))
     ]
     return normal(axes, layout.fields, layout.why)
+
+
+def _says_less(known: Dim, found: Dim) -> bool:
+    return (known is None and found is not None) or (isinstance(known, str) and isinstance(found, int))
 
 
 def restrict(layout: Layout, removed: NDArray[np.bool_]) -> Layout | None:

@@ -80,6 +80,11 @@ def _grouped(view: View, data: Layout, weight: Layout, columns: int, rows: int, 
     long, short = (row, column) if columns == 1 else (column, row)  # the axes that count through all blocks, and within one
     if short is None and weight.size(1) == 1:
         short = view.fixed(1, "block", why)
+    if source is None and row is not None and columns == 1 and not blockwise and row.size % groups == 0:
+        # What is read stays; what is made may shrink all the same.
+        view.freeze(column if column is not None else row[:0], data.why or why)
+        view.alike(row.reshape(groups, -1), why)
+        return row
     if source is None or long is None or short is None or source.size % groups or long.size % groups:
         for labels in (source, column, row):
             if labels is not None:

@@ -116,7 +116,7 @@ def merged(data: Layout, parts: Sequence[Sequence[int]]) -> Layout:
 
 
 def squeeze(view: View) -> Sequence[Layout | None]:
-    """Squeeze: axes of size 1 go."""
+    """Squeeze: axes of size 1 go, those that are named or all that there are; channels of which one is left are not meant."""
     data = view.layout(0)
     axes = None if data is None else axes_of(view, data.rank)
     if data is None or axes is None:
@@ -124,6 +124,8 @@ def squeeze(view: View) -> Sequence[Layout | None]:
     shape = view.shape(0)
     if not axes:
         axes = [a for a in range(data.rank) if data.axes[a] == ()]
+        if any(data.size(a) == 1 for a in range(data.rank) if a not in axes):
+            return give_up(view, "names no axes, and has an axis of one channel")
         if shape is not None and len(shape) != data.rank - len(axes):
             return give_up(view, "its axes are not known")
     data = seal(view, data, axes, f"{node_label(view.node)} of the axis")
@@ -201,9 +203,10 @@ def split(view: View) -> Sequence[Layout | None]:
     if data is None or axis is None:
         return give_up(view, "its axis or its rank are not known")
     sizes = split_sizes(view.node, view.facts, axis)
-    if sizes is not None and 0 not in sizes and sum(sizes) == data.size(axis) and len(sizes) == len(view.node.outputs):
+    if sizes is not None and sum(sizes) == data.size(axis) and len(sizes) == len(view.node.outputs):
         bounds = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
-        parts = [pick(data, axis, np.arange(bounds[k], bounds[k + 1])) for k in range(len(sizes))]
+        ranges = [np.arange(bounds[k], bounds[k + 1]) for k in range(len(sizes))]
+        parts = [pick(data, axis, r) if r.size else with_axis(data, axis, (0,)) for r in ranges]
         if None not in parts:
             return parts
     data, labels = vector(view, data, axis, why)

@@ -38,6 +38,21 @@ def reshape(change: Resizing) -> None:
             change.set_entry(1, position, new)
 
 
+def squeeze(change: Resizing) -> None:
+    """The axes, where none are named: one channel that is left would be taken for one of them."""
+    before, after = change.before(0), change.after(0)
+    named = has_input(change.node, 1) or attrs.ints(change.node, "axes", ())
+    if before is None or after is None or named or not all(isinstance(size, int) for size in before.factors):
+        return
+    axes = [a for a in range(before.rank) if before.axes[a] == ()]
+    if sum(after.size(a) == 1 for a in range(after.rank)) == len(axes):
+        return
+    if change.facts.opset >= 13:
+        change.set_input(1, np.asarray(axes, np.int64))
+    else:
+        change.set_attribute("axes", axes)
+
+
 def expand(change: Resizing) -> None:
     """Entries of Expand's shape that name a smaller axis."""
     before, after, listed = change.out_before(0), change.out_after(0), change.value(1)

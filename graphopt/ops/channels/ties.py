@@ -71,8 +71,11 @@ def isolate(view: View, layout: Layout, axis: int, why: str) -> Layout:
     layout = seal_factors(view, layout, others, why)
     fields = layout.fields_on(axis)
     if len(fields) > 1:
-        widest = max(fields, key=lambda f: f.labels.size)
-        layout = seal_factors(view, layout, [at for f in fields if f is not widest for at in f.at], why)
+        # Remembered: with fewer channels another one may be the widest.
+        fields = tuple(sorted(fields, key=lambda f: f.at))
+        widest = view.once(f"widest on axis {axis}: {why}", lambda: int(np.argmax([f.labels.size for f in fields])))
+        others = [at for k, f in enumerate(fields) if k != widest for at in f.at]
+        layout = seal_factors(view, layout, others, f"{why}: an axis with channels of two kinds")
     return layout
 
 
@@ -131,6 +134,8 @@ def broadcast(view: View, a: Layout, b: Layout, why: str) -> Layout:
     a = select(a, [*[()] * (rank - a.rank), *range(a.rank)])
     b = select(b, [*[()] * (rank - b.rank), *range(b.rank)])
     for axis in range(rank):
+        a, b = _stretched(view, a, b, axis, why), _stretched(view, b, a, axis, why)
+    for axis in range(rank):
         a, b = _align(view, a, b, axis, why)
     a, b = _drop_one_sided(view, a, b, why)
     axes, from_a, from_b = _join_axes(a, b)
@@ -143,6 +148,17 @@ def broadcast(view: View, a: Layout, b: Layout, why: str) -> Layout:
     taken = {k for f in fields_a for k in f.at}
     fields_a += [g for g in fields_b if not taken & set(g.at)]
     return normal(axes, fields_a, a.why or b.why)
+
+
+def _stretched(view: View, layout: Layout, other: Layout, axis: int, why: str) -> Layout:
+    """``layout`` without labels on ``axis`` where its one channel (a slice of one) meets several: it stays, and is for all."""
+    if layout.axes[axis] == () or layout.size(axis) != 1:
+        return layout
+    # Remembered: of the several one may be left.
+    tag = f"stretched on axis {axis}: {layout.labels(axis).min(initial=-1)}"
+    if not view.once(tag, lambda: int(other.size(axis) != 1)):
+        return layout
+    return seal(view, layout, [axis], f"{why}: one channel for all of the other operand")
 
 
 def _align(view: View, a: Layout, b: Layout, axis: int, why: str) -> tuple[Layout, Layout]:
@@ -179,7 +195,8 @@ def _whole_factor(view: View, layout: Layout, factor: int, why: str) -> Layout:
     """``layout`` after ``factor`` was said to keep its size; labels over it and others stay, as many go for each index of it."""
     field = layout.field_at(factor)
     if field is None or len(field.at) == 1:
-        return seal_factor(view, layout, factor, why)
+        sealed = seal_factor(view, layout, factor, why)
+        return Layout(sealed.axes, sealed.fields, why)
     k = field.at.index(factor)
     view.alike(np.moveaxis(field.labels, k, 0).reshape(field.labels.shape[k], -1), why)
     return layout

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from graphopt.check import Checked, Finding, Level, State
 from graphopt.check.codes import CODES, Status
+from graphopt.check.registry import load
 from graphopt.check.subject import NO_CLAIM, NO_LIMIT, NO_REFERENCE
 
 
 def name_of(code: str) -> str:
-    """A rule's name; the code itself for one of another package."""
-    return CODES[code].name if code in CODES else code
+    """A rule's name."""
+    return CODES[code].name if code in CODES else load(code).name
 
 
 def new(checked: Checked) -> list[Finding]:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 
 from graphopt.check import Checked
-from graphopt.check.codes import CODES
 from graphopt.errors import printable
 from graphopt.report.checks.common import name_of, new, not_asked, totals
 
@@ -28,7 +27,7 @@ def _model(checked: Checked) -> Iterator[str]:
     if found:
         yield from ("| | rule | where | what |", "|---|---|---|---|")
     for finding in found[:MOST_ROWS]:
-        rule = f"{finding.code} {name_of(finding.code)}" if finding.code in CODES else finding.code
+        rule = f"{finding.code} {name_of(finding.code)}"
         yield f"| {finding.level} | {escape(rule)} | {escape(finding.where)} | {escape(finding.why)} |"
     if len(found) > MOST_ROWS:
         yield from ("", f"and {len(found) - MOST_ROWS} more")

@@ -8,14 +8,16 @@ as a suppressed result (section 3.35).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import graphopt
 from graphopt.check import Checked, Finding, State
 from graphopt.check.registry import doc, load, status
+from graphopt.errors import UsageError
 from graphopt.report.checks.common import message, name_of
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -38,21 +40,32 @@ def render(results: Sequence[Checked]) -> str:
         "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _notifications(results)}],
         "results": [_result(checked.model, finding, places) for checked in results for finding in checked.findings],
     }
-    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+    return json.dumps(_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}), indent=2)
+
+
+def _text(value: Any) -> Any:
+    """The same with what is no text (a lone surrogate, of a file name that is not UTF-8) escaped: readers refuse the whole log."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_text(key): _text(one) for key, one in cast("dict[str, Any]", value).items()}
+    return list(map(_text, cast("Sequence[Any]", value))) if isinstance(value, list) else value
 
 
 def _rule(code: str) -> dict[str, Any]:
     rule = load(code)
-    text = doc(rule)
-    return {
+    described: dict[str, Any] = {
         "id": code,
         "name": "".join(word.capitalize() for word in name_of(code).split("-")),
-        "shortDescription": {"text": text.summary},
-        "fullDescription": {"text": f"{text.sections['What']} {text.sections['Why']}"},
-        "help": {"text": text.sections["Remedy"]},
         "defaultConfiguration": {"level": rule.level.value},
         "properties": {"status": status(code).value},
     }
+    try:
+        text = doc(rule)
+    except UsageError:
+        return described  # of another package, which says nothing of it; its findings are told all the same
+    told = {"shortDescription": text.summary, "fullDescription": f"{text.sections['What']} {text.sections['Why']}"}
+    return described | {name: {"text": one} for name, one in (told | {"help": text.sections["Remedy"]}).items()}
 
 
 def _result(model: str, finding: Finding, places: dict[str, int]) -> dict[str, Any]:
@@ -86,4 +99,4 @@ def _notifications(results: Sequence[Checked]) -> list[dict[str, Any]]:
 def uri(path: str) -> str:
     """A path as a URI reference: relative where the path is, a ``file:`` URI where it is absolute."""
     place = Path(path)
-    return place.as_uri() if place.is_absolute() else quote(place.as_posix())
+    return place.as_uri() if place.is_absolute() else quote(os.fsencode(place.as_posix()))

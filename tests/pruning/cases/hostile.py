@@ -5,6 +5,8 @@ Most of these say nothing of what can go, only that what goes goes exactly.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
@@ -223,6 +225,29 @@ def counted_down(net: Distinct) -> str:
     return head(net, wide(net, first, 4))
 
 
+def unseen_count(net: Distinct, kind: str) -> tuple[str, str]:
+    """The number of channels of "b", which shape inference does not know behind computed ends, is a size of something else."""
+    i = net.input("n", 3, 8, 8)
+    a, b = conv(net, i, 6, "a"), conv(net, i, 4, "b")
+    rows = net.op("Slice", b, ints(net, 0), net.op("Gather", net.op("Shape", i), ints(net, 0)), ints(net, 2))
+    count = net.op("Reshape", net.op("Gather", net.op("Shape", rows), net.const(np.array(1))), ints(net, -1))
+    if kind == "Slice":
+        made = net.op(kind, a, ints(net, 0), count, ints(net, 3))
+    elif kind == "Reshape":
+        made = net.op(kind, a, net.op("Concat", ints(net, 0, 6), count, ints(net, -1), axis=0))
+    elif kind == "Resize":
+        kept = net.op("Slice", net.op("Shape", a), ints(net, 0), ints(net, 2))
+        made = net.op(kind, a, "", "", net.op("Concat", kept, count, count, axis=0), mode="nearest")
+    elif kind == "Expand":
+        made = net.op(kind, net.op("GlobalAveragePool", a), net.op("Concat", ints(net, 1, 1, 1), count, axis=0))
+    else:
+        ones = net.op(
+            kind, net.op("Concat", ints(net, 1, 1, 1), count, axis=0), value=numpy_helper.from_array(np.ones(1, np.float32))
+        )
+        made = net.op("Mul", a, net.op("ReduceSum", ones))
+    return net.op("ReduceSum", head(net, wide(net, made, 6)), ints(net, 3)), head(net, wide(net, rows, 4))
+
+
 BUILDS = (
     *(pooling_indices, unpooled, boolean_constant, whole_numbers, counted_by_range, ones_like, expanded_like, vector_in_two_roles),
     *(vector_on_other_axes, weight_as_data, channels_meet_width, gram, cross_covariance, linear_attention, scattered),
@@ -230,4 +255,7 @@ BUILDS = (
     *(norm_over_all, batch_concat, twice_the_same_output, weight_by_transpose, overridable_weight, size_of_another, counted_down),
 )
 
-CASES: dict[str, Case] = {f"hostile: {build.__name__.replace('_', ' ')}": Case(build) for build in BUILDS}
+CASES: dict[str, Case] = {f"hostile: {build.__name__.replace('_', ' ')}": Case(build) for build in BUILDS} | {
+    f"hostile: a number of channels unseen in {kind}": Case(partial(unseen_count, kind=kind), frozen={"b": "counted"})
+    for kind in ("Slice", "Reshape", "Resize", "Expand", "ConstantOfShape")
+}

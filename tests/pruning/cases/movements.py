@@ -111,6 +111,27 @@ def spatial_gate(net: Distinct) -> str:
     return head(net, net.op("Mul", a, net.op("Sigmoid", net.conv(a, 1, 1), out="gate"), out="gated"))
 
 
+def split_gate(net: Distinct) -> str:
+    """One channel of a Split is for all of the others, as a confidence is for the scores of all classes."""
+    a = net.conv(conv(net, image(net), 4, "other"), 7, 1)
+    net.op("Split", a, ints(net, 1, 6), axis=1, outputs=2, out="s")
+    return head(net, wide(net, net.op("Sum", "s_1", net.op("Sigmoid", "s"), "s"), 6))
+
+
+def outer_product(net: Distinct) -> str:
+    """Channels of one map times those of another, summed over pixels: one axis of 6 x 5."""
+    i = image(net)
+    a, b = (net.op("Reshape", conv(net, i, w, n), ints(net, 2, w, 64)) for w, n in ((6, "a"), (5, "b")))
+    made = net.op("MatMul", a, net.op("Transpose", b, perm=[0, 2, 1]))
+    return net.op("Gemm", net.op("Flatten", made), net.const(net.random(30, 3)))
+
+
+def squeezed(net: Distinct, batch: int | str = 2) -> str:
+    """Squeeze that names no axes: one channel that is left is none of them."""
+    a = conv(net, net.input(batch, 3, 8, 8), 6, "a")
+    return net.op("Gemm", net.op("Squeeze", net.op("GlobalAveragePool", a)), net.const(net.random(6, 3)))
+
+
 def spatial_gate_of_mean(net: Distinct) -> str:
     """CBAM: the gate looks at the mean over channels, which knows how many there were."""
     a = conv(net, image(net), 8, "a")
@@ -232,6 +253,9 @@ CASES: dict[str, Case] = {
     "DepthToSpace DCR": Case(lambda n: depth_to_space(n, "DCR"), {"a": 12, "d": 3}, together=(("a", "d"),)),
     "SpaceToDepth": Case(space_to_depth, {"a": 5, "d": 20}, together=(("a", "d"),)),
     "PixelShuffle lowered": Case(lowered_pixel_shuffle, {"a": 12}),
+    "outer product of two maps": Case(outer_product, {"a": 6}, {"b": "two-kinds"}),
+    "Squeeze of all axes of one": Case(squeezed, {"a": 6}),
+    "Squeeze of all axes of one, any batch": Case(lambda n: squeezed(n, "n")),
     "space to depth by slices": Case(focus, {"a": 4, "d": 16}),
     "squeeze-excite by GlobalAveragePool": Case(
         lambda n: squeeze_excite(n, "GlobalAveragePool"), {"a": 8, "inner": 4}, together=(("a", "pooled", "weights"),)
@@ -241,6 +265,7 @@ CASES: dict[str, Case] = {
     ),
     "squeeze-excite by dense layers": Case(squeeze_excite_dense, {"a": 8, "inner": 4}),
     "gate of one channel": Case(spatial_gate, {"a": 8}, together=(("a", "gated"),), apart=(("a", "gate"),)),
+    "gate of one channel of a Split": Case(split_gate, {"s_1": 6, "other": 4}),
     "gate of the mean over channels": Case(spatial_gate_of_mean, frozen={"a": "reduced"}),
     "constants [C,1,1], [1,C,1,1] and scalar": Case(lambda n: broadcast(n, (6, 1, 1), (1, 6, 1, 1), (), (1,)), {"a": 6}),
     "a constant [C] where C is W": Case(lambda n: broadcast(n, (6,)), {"a": 6}),

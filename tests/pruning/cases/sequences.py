@@ -61,6 +61,12 @@ def instance_norm_lowered(net: Distinct) -> str:
     return head(net, wide(net, net.op("Mul", n, net.const(net.random(6, 1, 1)), out="n"), 6))
 
 
+def grouped_after_norm(net: Distinct) -> str:
+    """A grouped convolution whose input cannot shrink, as in AlexNet."""
+    a = conv(net, image(net), 8, "a")
+    return head(net, conv(net, wide(net, net.op("LRN", a, size=3), 8), 6, "g", group=2))
+
+
 def along(net: Distinct, kind: str, axis: int) -> str:
     a = net.conv(image(net, size=6), 6, pad=1)
     if kind == "CumSum":
@@ -126,6 +132,30 @@ def fused_in_heads(net: Distinct) -> str:
     return _attend(net, "q", net.op("Transpose", "q_1", perm=[0, 1, 3, 2]), "q_2")
 
 
+def one_target(net: Distinct) -> str:
+    """The heads' sizes are joined once, for queries, keys and values, with a batch of any size."""
+    i = net.input("n", 5, 8)
+    count = net.op("Gather", net.op("Shape", i), ints(net, 0))
+    target = net.op("Concat", count, ints(net, 5, _HEADS, _SIZE), axis=0)
+    q, k, v = (net.op("Reshape", linear(net, i, 8, _HEADS * _SIZE, n), target) for n in "qkv")
+    score = net.op("MatMul", net.op("Transpose", q, perm=[0, 2, 1, 3]), net.op("Transpose", k, perm=[0, 2, 3, 1]))
+    made = net.op("MatMul", net.op("Softmax", score, axis=-1), net.op("Transpose", v, perm=[0, 2, 1, 3]))
+    made = net.op("Reshape", net.op("Transpose", made, perm=[0, 2, 1, 3]), net.op("Concat", count, ints(net, 5, -1), axis=0))
+    return linear(net, made, _HEADS * _SIZE, 3)
+
+
+def heads_beside_batch(net: Distinct) -> str:
+    """[L, N, heads d] as [L, N heads, d], all by one computed target, of which keys and values may need different ones."""
+    i = net.input("l", "n", 8)
+    length, batch = (net.op("Gather", net.op("Shape", i), ints(net, k)) for k in range(2))
+    target = net.op("Concat", length, net.op("Mul", batch, ints(net, _HEADS)), ints(net, _SIZE), axis=0)
+    q, k, v = (net.op("Reshape", linear(net, i, 8, _HEADS * _SIZE, n), target) for n in "qkv")
+    score = net.op("MatMul", net.op("Transpose", q, perm=[1, 0, 2]), net.op("Transpose", k, perm=[1, 2, 0]))
+    made = net.op("MatMul", net.op("Softmax", score, axis=-1), net.op("Transpose", v, perm=[1, 0, 2]))
+    rows = net.op("Concat", net.op("Mul", length, batch), ints(net, _HEADS * _SIZE), axis=0)
+    return linear(net, net.op("Reshape", net.op("Transpose", made, perm=[1, 0, 2]), rows), _HEADS * _SIZE, 3)
+
+
 def grouped_query(net: Distinct) -> str:
     """One head of keys and values for two heads of queries, by Expand."""
     i = _tokens(net)
@@ -168,6 +198,15 @@ def swin(net: Distinct) -> str:
     back = net.op("Reshape", r, ints(net, 2, 8, 8, 6))
     back = net.op("Concat", *(net.op("Slice", back, ints(net, a), ints(net, b), ints(net, 1)) for a, b in ((6, 8), (0, 6))), axis=1)
     return linear(net, net.op("Add", x, back, out="sum"), 6, 4)
+
+
+def lstm_cell(net: Distinct) -> str:
+    """One step of a convolutional LSTM: its state comes in from outside, and so does the width of all gates."""
+    x, state = net.input(2, 3, 8, 8), net.input(2, 4, 8, 8, name="state")
+    net.op("Split", net.conv(x, 12, 1), ints(net, 4, 4, 4), axis=1, outputs=3, out="g")
+    kept = net.op("Mul", net.op("Sigmoid", "g"), state)
+    new = net.op("Add", kept, net.op("Mul", net.op("Sigmoid", "g_1"), net.op("Tanh", "g_2")))
+    return head(net, wide(net, new, 4))
 
 
 def mlp(net: Distinct) -> str:
@@ -293,6 +332,7 @@ CASES: dict[str, Case] = {
     "InstanceNorm": Case(instance_norm, {"a": 6}),
     "InstanceNorm lowered": Case(instance_norm_lowered, {"a": 6, "n": 6}),
     "LRN": Case(lambda n: along(n, "LRN", 1), frozen={"a": "normalised"}),
+    "grouped after LRN": Case(grouped_after_norm, {"g": 6}, {"a": "normalised"}),
     "Softmax over channels": Case(lambda n: along(n, "Softmax", 1), frozen={"a": "along-axis"}),
     "Softmax over pixels": Case(lambda n: along(n, "Softmax", 3), {"a": 6}),
     "Softmax before opset 13": Case(lambda n: along(n, "Softmax", 2), {"a": 6}, opset=12),
@@ -311,11 +351,14 @@ CASES: dict[str, Case] = {
     "fused QKV by Split": Case(fused_split, {"qkv": 36, "q": 12, "q_1": 12, "q_2": 12}, together=(("q", "q_1"), ("q_2", "joined"))),
     "fused QKV by Gather": Case(fused_gather, {"qkv": 36}, together=(("qh", "kh"), ("vh", "joined"))),
     "fused QKV within heads": Case(fused_in_heads, {"qkv": 36}, together=(("q", "q_1"), ("q_2", "joined"))),
+    "QKV in one shape": Case(one_target, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"),)),
+    "heads beside the batch": Case(heads_beside_batch, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"),)),
     "grouped-query Expand": Case(grouped_query, {"q": 12, "k": 6, "v": 6}, together=(("q", "k"), ("v", "joined"))),
     "rotary positions": Case(rotary, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"), ("v", "joined"))),
     "Swin: roll and windows": Case(swin, {"map": 6, "q": 8, "k": 8, "v": 8}, together=(("map", "sum"), ("q", "k"))),
     "MLP": Case(mlp, {"h": 12}),
     "gated MLP": Case(gated_mlp, {"h": 12}, together=(("g", "u", "h"),)),
+    "ConvLSTM cell": Case(lstm_cell, frozen=dict.fromkeys(("g", "g_1", "g_2"), "graph-input")),
     "LSTM": Case(lambda n: recurrent(n, "LSTM"), {"x0": 6, "y": 7}),
     "LSTM in two directions": Case(lambda n: recurrent(n, "LSTM", "bidirectional"), {"x0": 6, "y": 7}),
     "GRU": Case(lambda n: recurrent(n, "GRU"), {"x0": 6, "y": 7}),

@@ -1,0 +1,89 @@
+"""Quantizers of every form: parameters for all, for a channel, for a block, and such as fit nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from graphopt.check import registry
+from graphopt.check.quantized import Scale, dequantize
+from graphopt.check.runner import Settings, check_file
+from graphopt.check.subject import Asked
+from graphopt.target import Target
+from tests.check.number_cases import Integers
+
+RNG = np.random.default_rng(0)
+STORED = RNG.integers(-100, 100, (6, 4)).astype(np.int8)
+
+
+def scale_of(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return RNG.uniform(0.01, 0.02, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "block", "factors"),
+    [
+        ((), 1, 0, lambda s: s),
+        ((1,), 7, 0, lambda s: s),
+        ((4,), 1, 0, lambda s: s[None, :]),
+        ((4,), -1, 0, lambda s: s[None, :]),
+        ((6,), 0, 0, lambda s: s[:, None]),
+        ((3, 4), 0, 2, lambda s: np.repeat(s, 2, 0)),
+        ((2, 4), 0, 4, lambda s: np.repeat(s, 4, 0)[:6]),  # the last block is not whole
+    ],
+)
+def test_each_element_has_its_scale(shape: tuple[int, ...], axis: int, block: int, factors: object) -> None:
+    scale = scale_of(*shape)
+    found = dequantize(STORED, Scale(scale, None, axis, block))
+    assert found is not None
+    np.testing.assert_allclose(found, STORED * factors(scale), rtol=1e-6)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("shape", "axis", "block"), [((5,), 0, 0), ((4,), 5, 0), ((3, 4), 0, 0), ((3, 4), 0, 3)])
+def test_what_fits_nothing_gives_nothing(shape: tuple[int, ...], axis: int, block: int) -> None:
+    assert dequantize(STORED, Scale(scale_of(*shape), None, axis, block)) is None
+
+
+def blocks(kind: int) -> onnx.ModelProto:
+    """The weights of a language model: a scale for 16 of them."""
+    values = RNG.integers(-7, 7, (64, 32))
+    weight = helper.make_tensor("w", kind, [64, 32], values.reshape(-1).tolist())
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wf"], axis=0, block_size=16),
+        helper.make_node("MatMul", ["x", "wf"], ["y"]),
+    ]
+    zero = helper.make_tensor("z", kind, [4, 32], [0] * 128)
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [4, 64]), ("y", [4, 32]))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight, numpy_helper.from_array(scale_of(4, 32), "s"), zero])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def convolution(scales: int, axis: int, biases: int) -> onnx.ModelProto:
+    net = Integers()
+    x = net.quantized(net.input(1, 16, 8, 8))
+    weight = net.dequantize(
+        RNG.integers(-9, 9, (16, 16, 3, 3)).astype(np.int8), scale_of(scales), np.zeros(scales, np.int8), axis=axis
+    )
+    bias = net.dequantize(np.zeros(16, np.int32), scale_of(biases), np.zeros(biases, np.int32), axis=0)
+    return net.model(net.quantized(net.op("Conv", x, weight, bias, pads=[1] * 4, kernel_shape=[3, 3])))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [blocks(TensorProto.INT8), blocks(TensorProto.INT4), convolution(5, 0, 16), convolution(16, 5, 16), convolution(16, 0, 4)],
+    ids=["blocks", "blocks of int4", "scales", "axis", "bias"],
+)
+def test_the_rules_can_be_asked(model: onnx.ModelProto, tmp_path: Path) -> None:
+    onnx.save(model, tmp_path / "model.onnx")
+    result = check_file(tmp_path / "model.onnx", Settings(Asked(Target.load("ort-x86-vnni")), registry.chosen(["GO2"], [])))
+    assert {"GO203", "GO204", "GO205", "GO206", "GO207", "GO208"} <= set(result.ran)
+
+
+def test_a_bias_has_as_many_scales_as_its_weight(tmp_path: Path) -> None:
+    onnx.save(convolution(16, 0, 4), tmp_path / "model.onnx")
+    result = check_file(tmp_path / "model.onnx", Settings(Asked(Target.load("ort-x86-vnni")), ["GO204"]))
+    assert [f.why for f in result.findings if f.code == "GO204"] == ["its bias has 4 scales, its input 1 and its weight 16"]
