@@ -15,6 +15,7 @@ from pathlib import Path
 from graphopt.check import registry
 from graphopt.check.anchor import WHOLE, of_text
 from graphopt.check.codes import CODES
+from graphopt.check.config import LIMITS
 from graphopt.check.finding import Checked, Fact, Finding, Level, State
 from graphopt.check.rule import Rule, Stage
 from graphopt.check.subject import Asked, NotAsked, Subject
@@ -181,7 +182,14 @@ class _Run:
                 for finding in rule.check(subject):
                     self.findings.append(_own(finding, rule))
             except NotAsked as reason:
-                self.skipped[code] = str(reason)
+                wanted = next((name for name, its in LIMITS.items() if its == code and name in subject.asked.limits), None)
+                if wanted is None:
+                    self.skipped[code] = str(reason)
+                else:  # what was asked for and cannot be told is no success
+                    self.findings.append(
+                        Finding(code, "", f"{wanted} cannot be checked: {reason}", "leave the limit out for this model")
+                    )
+                    self.ran.append(code)
             except ModelError as error:
                 self.skipped[code] = error.diagnostic.why
             except Exception as error:

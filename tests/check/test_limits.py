@@ -78,10 +78,10 @@ def test_what_cannot_be_compared_keeps_no_limit(model: Callable[[], onnx.ModelPr
 
 
 @pytest.mark.parametrize(("name", "build"), [("min-top1", image), ("min-psnr-db", classes)])
-def test_a_figure_that_no_output_has_is_not_asked(name: str, build: Callable[[Net], str], tmp_path: Path) -> None:
-    result = checked(tmp_path, net(build), {name: 0.5}, net(build))
-    assert not result.findings
-    assert list(result.skipped) == [LIMITS[name]]
+def test_a_figure_that_no_output_has_is_not_kept(name: str, build: Callable[[Net], str], tmp_path: Path) -> None:
+    (found,) = checked(tmp_path, net(build), {name: 0.5}, net(build)).findings
+    assert found.code == LIMITS[name]
+    assert f"{name} cannot be checked" in found.why
 
 
 def unknown_operator() -> bytes:
