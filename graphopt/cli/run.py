@@ -113,10 +113,12 @@ def command(
         write_bytes(report_path, to_json(result.report).encode())
     if form == "json":
         emit(to_json(result.report))
-        return
-    colour = on_terminal(sys.stdout)
-    emit(to_text(result.report, width=stdout_width(), colour=colour, explain=explain))
-    emit(f"\nwritten: {output}" if output is not None else "\nnothing written: no -o was given")
+    else:
+        colour = on_terminal(sys.stdout)
+        emit(to_text(result.report, width=stdout_width(), colour=colour, explain=explain))
+        emit(f"\nwritten: {output}" if output is not None else "\nnothing written: no -o was given")
+    if any("unmet" in one.facts for one in result.report.passes):
+        click.get_current_context().exit(1)
 
 
 def check_faster(report: Report, output: Path | None, *, force: bool) -> None:

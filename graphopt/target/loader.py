@@ -167,7 +167,8 @@ REQUIRED: Any = object()
 INT8_FIELDS: Mapping[str, tuple[Reader, Any]] = {
     "activation": (_choice("uint8", "int8"), REQUIRED),
     "weight": (_choice("int8"), "int8"),
-    "bias": (_choice("int32"), "int32"),
+    "bias": (_choice("int32", "float32"), "int32"),
+    "symmetric": (_bool, False),
     "per_channel": (_bool, REQUIRED),
     "reduce_range": (_bool, False),
     "min_opset": (_positive, REQUIRED),

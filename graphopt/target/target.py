@@ -52,7 +52,9 @@ class Int8Scheme:
     """How a device wants a quantized model to be written, and what of it runs in integers.
 
     Attributes:
-        activation, weight, bias: element types. Activations have a zero point, weights and biases have zero point 0.
+        activation, weight, bias: element types. Activations have a zero point, weights and biases have zero point 0. A float32 bias
+            is left as it is; the device quantizes it by itself.
+        symmetric: whether activations must have zero point 0 too.
         per_channel: whether weights may have one scale an output channel.
         reduce_range: weights use 7 bits, because products of 8 bits saturate the device's 16-bit sums.
         min_opset: the least opset that can carry it.
@@ -70,7 +72,7 @@ class Int8Scheme:
 
     activation: Activation
     weight: Literal["int8"]
-    bias: Literal["int32"]
+    bias: Literal["int32", "float32"]
     per_channel: bool
     min_opset: int
     reduce_range: bool
@@ -79,6 +81,7 @@ class Int8Scheme:
     fused_activations: frozenset[str]
     float_output: frozenset[str]
     float_output_unless: frozenset[str] = frozenset()
+    symmetric: bool = False
     same_scale_since: Mapping[str, int] = field(default_factory=_no_versions)
     require: Mapping[str, tuple[Any, ...]] = field(default_factory=_no_conditions)
     ranks: Mapping[str, tuple[Any, ...]] = field(default_factory=_no_conditions)

@@ -61,12 +61,19 @@ class Params:
         return ((values.astype(np.int32) - self.zero) * self.scale).astype(np.float32)
 
 
-def params(low: float, high: float, dtype: Literal["uint8", "int8"], bounds: Bounds = ANYTHING) -> Params:
+def params(
+    low: float, high: float, dtype: Literal["uint8", "int8"], bounds: Bounds = ANYTHING, *, symmetric: bool = False
+) -> Params:
     """The parameters that cover [low, high] and zero; the represented range lies inside ``bounds`` (which contain zero).
+
+    ``symmetric``: with zero point 0 of int8 instead; a device that wants it does not ask for bounds.
 
     The zero point is the integer nearest to where zero falls. Where an activation is to vanish into the quantizer, the represented
     range must not reach beyond its bounds, so the scale is then shrunk by the rounding's amount (less than 1 / 127 of it).
     """
+    if symmetric:
+        reach = max(-low, high, 0.0)
+        return Params(np.float32(max(reach / 127 if reach > 0 else 1 / 127, LEAST_SCALE)), 0, "int8")
     least, greatest = LIMITS[dtype]
     low, high = max(min(low, 0.0), bounds.low), min(max(high, 0.0), bounds.high)
     if not high - low > 0:

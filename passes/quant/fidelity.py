@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from graphopt.model import Model
-from graphopt.runtime import Feeds, Session
+from graphopt.runtime import Feed, Feeds, Session
 
 
 class Judge:
@@ -15,6 +19,19 @@ class Judge:
         self.feeds = feeds
         session = Session(reference)
         self.outputs = [session.run(feed) for feed in feeds]
+
+    def runs(self, model: Model) -> Iterator[tuple[Mapping[str, NDArray[Any]], Feed]]:
+        """The outputs of a model, and the inputs, one sample after the other."""
+        session = Session(model)
+        for feed in self.feeds:
+            yield session.run(feed), feed
+
+    def agreement(self, model: Model) -> float:
+        """In how many percent of the rows the largest class stays."""
+        same: list[NDArray[np.bool_]] = []
+        for (outputs, _), wanted in zip(self.runs(model), self.outputs, strict=True):
+            same += [(outputs[name].argmax(axis=-1) == value.argmax(axis=-1)).reshape(-1) for name, value in wanted.items()]
+        return 100.0 * float(np.concatenate(same).mean())
 
     def error(self, model: Model) -> float:
         """Squared error of the outputs over their squared size, averaged over the outputs. Only floating-point outputs count."""

@@ -28,6 +28,8 @@ from graphopt.passes.quant.units import Unit
 from graphopt.passes.quant.weights import Weight, quantize_bias
 from graphopt.target import Int8Scheme
 
+Floats = NDArray[np.float64]
+
 
 class Inserter:
     """Edits one model."""
@@ -42,18 +44,21 @@ class Inserter:
         self._scalars: dict[tuple[str, bytes], gs.Constant] = {}
         self._weights: dict[tuple[int, bytes], gs.Tensor] = {}
 
-    def insert(self, tensors: Sequence[gs.Tensor], of: Mapping[str, Params], weights: Mapping[str, Weight]) -> None:
+    def insert(
+        self, tensors: Sequence[gs.Tensor], of: Mapping[str, Params], weights: Mapping[str, Weight], biases: Mapping[str, Floats]
+    ) -> None:
         """Write everything.
 
         Args:
             tensors: the activations of which an integer version exists.
             of: their parameters, by name.
             weights: unit key -> quantized weight, for integer kernels.
+            biases: unit key -> bias [channels], where it is not the one that the kernel has.
         """
         for unit in self.integer:
             self.constants(unit)
             if unit.key in weights:
-                self.weight(unit, weights[unit.key], of[unit.data[0].name].scale)
+                self.weight(unit, weights[unit.key], of[unit.data[0].name].scale, biases.get(unit.key, unit.bias))
         makers = {id(t) for u in self.integer if u.key not in self.placement.float_result for t in u.outputs}
         for tensor in tensors:
             if id(tensor) in makers:
@@ -111,25 +116,32 @@ class Inserter:
             value = self.model.value(tensor)
             if value is None:
                 continue
-            p = params(float(value.min(initial=0.0)), float(value.max(initial=0.0)), self.scheme.activation)
+            low, high = float(value.min(initial=0.0)), float(value.max(initial=0.0))
+            p = params(low, high, self.scheme.activation, symmetric=self.scheme.symmetric)
             key = (id(tensor), b"operand")
             if key not in self._weights:
                 self._weights[key] = self.stored(tensor.name, p.quantize(value), np.asarray(p.scale), p.zero, None)
             self.model.set_input(unit.head, index, self._weights[key])
 
-    def weight(self, unit: Unit, weight: Weight, s_x: np.float32) -> None:
+    def weight(self, unit: Unit, weight: Weight, s_x: np.float32, bias: NDArray[Any] | None) -> None:
         """Weight and bias of a kernel."""
         source = unit.head.inputs[1]
-        key = (id(source), weight.scale.tobytes() + bytes([weight.axis or 0]))
+        key = (id(source), weight.scale.tobytes() + bytes([weight.axis or 0]) + weight.values.tobytes())
         if key not in self._weights:
             self._weights[key] = self.stored(source.name, weight.values, weight.scale, 0, weight.axis)
         self.model.set_input(unit.head, 1, self._weights[key])
-        if unit.bias is None or unit.bias_node is None:
+        if bias is None:
             return
-        node, index = unit.bias_node
-        values, scale = quantize_bias(unit.bias, s_x, weight.scale)
-        axis = None if weight.axis is None else 0
-        self.model.set_input(node, index, self.stored(node.inputs[index].name, values, scale, 0, axis))
+        name = f"{unit.outputs[0].name}_bias" if unit.bias_node is None else unit.bias_node[0].inputs[unit.bias_node[1]].name
+        if self.scheme.bias == "float32":
+            tensor: gs.Tensor = self.model.constant(f"{name}_corrected", np.asarray(bias, np.float32))
+        else:
+            values, scale = quantize_bias(bias, s_x, weight.scale)
+            tensor = self.stored(name, values, scale, 0, None if weight.axis is None else 0)
+        if unit.bias_node is None:
+            links.set_inputs(unit.head, [*unit.head.inputs[:2], tensor])
+        else:
+            self.model.set_input(*unit.bias_node, tensor)
 
     def stored(self, name: str, values: NDArray[Any], scale: NDArray[np.float32], zero: int, axis: int | None) -> gs.Tensor:
         """An integer initializer and its DequantizeLinear; the latter's output."""

@@ -7,7 +7,7 @@ kernel that computes in integers and gives float). What is still there is a floa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -50,14 +50,15 @@ class Proof:
 def prove(model: Model, units: Sequence[Unit], placement: Placement) -> Proof:
     """Load ``model`` and compare. Raises ModelError GO030 if onnxruntime does not load it."""
     graph = optimized_graph(model).graph
-    makers = {name: node.op_type for node in graph.node for name in node.output if name}
+    nodes = {name: node for node in graph.node for name in node.output if name}
     counts = Counter(node.op_type for node in graph.node)
     unplanned: list[str] = []
     for unit in units:
         if unit.key not in placement.int8 or unit.head.op not in WATCHED:
             continue
         tensors = [t for node in unit.nodes for t in node.outputs]
-        left = [makers[t.name] for t in tensors if makers.get(t.name, BORDER[0]) not in (*INTEGER, *BORDER)]
+        made = [_maker(nodes, t.name) for t in tensors if t.name in nodes]
+        left = [op for op in made if op not in (*INTEGER, *BORDER)]
         if left:
             unplanned.append(f"{unit.label} runs as {left[0]}")
     return Proof(
@@ -66,6 +67,14 @@ def prove(model: Model, units: Sequence[Unit], placement: Placement) -> Proof:
         _activation_borders(graph),
         unplanned,
     )
+
+
+def _maker(nodes: Mapping[str, onnx.NodeProto], name: str) -> str:
+    """The operator that computes a tensor: the runtime puts a Reshape behind a Gemm that it made of MatMul and Add."""
+    node = nodes[name]
+    while node.op_type == "Reshape" and node.input[0] in nodes:
+        node = nodes[node.input[0]]
+    return node.op_type
 
 
 WATCHED = frozenset((

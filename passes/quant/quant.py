@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphopt.analysis import Analyses, Shapes, ShapeTable
 from graphopt.errors import UsageError
 from graphopt.model import Model, node_label
-from graphopt.passes.quant.affine import Params, params
+from graphopt.passes.quant.draft import Draft, Plan, roots
+from graphopt.passes.quant.equalize import ChannelStats, equalize, wanted
 from graphopt.passes.quant.fidelity import Judge
-from graphopt.passes.quant.insert import Inserter
+from graphopt.passes.quant.mixed import figure, keep_fewest
 from graphopt.passes.quant.opset import raise_opset
 from graphopt.passes.quant.placement import Placement, Placer, Policy
 from graphopt.passes.quant.proof import Proof, prove
-from graphopt.passes.quant.ranges import RULES, Histogram, Rule, observe
+from graphopt.passes.quant.ranges import Histogram, Rule, observe
 from graphopt.passes.quant.rewrite import rewrite
-from graphopt.passes.quant.units import Bounds, Reason, Unit, UnitBuilder
-from graphopt.passes.quant.weights import Weight, quantize_weight
+from graphopt.passes.quant.search import Biases, Choice, Rounding, Search, Wishes
+from graphopt.passes.quant.spaces import SpaceBuilder
+from graphopt.passes.quant.speed import compare
+from graphopt.passes.quant.units import Reason, Unit, UnitBuilder
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 from graphopt.target import Int8Scheme
 
 QUANTIZERS = frozenset(
     ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 )
-
-JUDGED = 16
-"""On how many inputs range rules are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +39,16 @@ class Quant(Pass):
     name: ClassVar[str] = "quant"
     kind: ClassVar[Kind] = Kind.LOSSY
 
-    ranges: Literal["auto", "minmax", "percentile", "mse"] = option(
-        "auto", "activation ranges: minmax, percentile, mse, or auto: the one whose outputs come closest on the data"
+    ranges: Literal["auto", "minmax", "average", "percentile", "mse", "entropy"] = option(
+        "auto", "activation ranges by this rule, or auto: of minmax, percentile and mse the one whose outputs come closest"
     )
+    equalize: Literal["auto", "on", "off"] = option(
+        "auto", "scale channels against one another so that one scale a tensor fits them; auto: where outputs come closer"
+    )
+    rounding: Rounding = option(
+        "auto", "weights to the nearest, by second-order statistics of the data, or data-free; auto: by the data if that is better"
+    )
+    bias: Biases = option("auto", "correct: biases make up for the mean error, where outputs come closer (auto); keep: they stay")
     weights: Literal["per-channel", "per-tensor"] = option("per-channel", "one scale for each output channel, or one for all")
     placement: Policy = option(
         "auto", "what runs in integers: auto, kernels (every Conv, Gemm, MatMul) or cost (the estimate's best)"
@@ -51,6 +57,12 @@ class Quant(Pass):
         "float", "float: what leaves the graph is computed in float where that costs nothing; int8: in integers"
     )
     keep: str = option("", "nodes to keep in float, by name or by first output, separated by +")
+    drop: float | None = option(
+        None,
+        "keep the fewest kernels in float that hold the metric within this: percent of agreement lost, or at least this SQNR in dB",
+    )
+    metric: str = option("auto", "what drop counts: agreement, sqnr, auto (by the outputs' shape), or a function module%3afunction")
+    allow_slower: bool = option(False, "keep a result that runs slower than float here")
 
     def run(self, model: Model, ctx: Context) -> Outcome:
         scheme = ctx.target.int8
@@ -68,18 +80,6 @@ def is_quantized(graph: gs.Graph) -> bool:
     return any(n.op in QUANTIZERS or n.op.startswith("QLinear") or n.op == "QGemm" for n in graph.nodes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is to be done to a model that has been prepared."""
-
-    units: Sequence[Unit]
-    placement: Placement
-    tensors: Sequence[gs.Tensor]
-    """Activations that are quantized."""
-    roots: Mapping[str, str]
-    """Tensor -> the tensor whose parameters it takes (itself, but for operators that keep the scale)."""
-
-
 class _Run:
     """One run on one model."""
 
@@ -91,22 +91,35 @@ class _Run:
         self.kept = {name for name in options.keep.split("+") if name}
         self.boundless: set[str] = set()
         """Tensors that are NaN or infinite on the data: no scale could hold them."""
+        self.stats: dict[str, ChannelStats] = {}
         self.out = Outcome()
 
     def outcome(self) -> Outcome:
         """Plan on a copy; only if something is to be done touch the model."""
         self.check_kept()
-        draft = self.model.copy()
-        reason = self.prepare(draft)
+        copy = self.model.copy()
+        reason = self.prepare(copy)
         if reason is not None:
             return self.refused(reason.code, reason.why)
-        plan, seen = self.observed(draft)
-        if not plan.placement.int8:
-            self.explain(plan.units)
+        draft = self.observed(copy)
+        if not draft.plan.placement.int8:
+            self.explain(draft.plan.units)
             return self.refused("nothing-to-gain", "no operator would run faster in integers by the target's costs")
+        choice = self.choose(draft)
+        if self.options.drop is not None:
+            self.hold(choice, self.options.drop)
+            if not self.plan(choice.draft.model).placement.int8:
+                return self.refused("drop", "no kernel may run in integers if the metric is to hold")
+        if self.slower(choice):
+            return self.fall_back()
         self.out.rewrites.clear()
         self.prepare(self.model)
-        self.apply(self.plan(self.model), seen)
+        if choice.reach is not None:
+            self.out.rewrites.extend(Rewrite(where, what, code="equalized") for where, what in self.scale(self.model, choice.reach))
+        plan = self.plan(self.model)
+        choice.draft.write(self.model, plan, choice.rule, choice.fitted)
+        self.report(plan, choice, prove(self.model, plan.units, plan.placement))
+        self.out.changed = True
         return self.out
 
     def refused(self, code: str, why: str) -> Outcome:
@@ -134,7 +147,7 @@ class _Run:
     def facts(self, model: Model) -> ShapeTable:
         return Analyses(model).get(Shapes(inputs=self.ctx.input_shapes()))
 
-    def plan(self, model: Model) -> _Plan:
+    def plan(self, model: Model) -> Plan:
         facts = self.facts(model)
         float_head = self.options.outputs == "float"
         units = UnitBuilder(model, facts, self.scheme, self.is_kept, float_head=float_head).build()
@@ -144,72 +157,104 @@ class _Run:
         placer = Placer(model, units, facts, self.ctx.target, float_head=float_head)
         placement = placer.place(self.options.placement)
         tensors = [e.tensor for e in placer.edges if e.tensor.name in placement.quantized]
-        return _Plan(units, placement, tensors, roots(units, placement, tensors))
+        return Plan(units, placement, tensors, roots(units, placement, tensors))
 
-    def observed(self, model: Model) -> tuple[_Plan, dict[str, Histogram]]:
+    def observed(self, model: Model) -> Draft:
         """A plan for ``model``, and what was seen of its activations; none of them is NaN or infinite anywhere."""
         seen: dict[str, Histogram] = {}
+        if self.ctx.calibrated and self.options.equalize != "off":
+            spaces = SpaceBuilder(model, self.plan(model).units, self.facts(model)).build()
+            self.stats = {name: ChannelStats(axis) for name, axis in wanted(spaces).items()}
+        beside: Mapping[str, ChannelStats] = self.stats
         while True:
             plan = self.plan(model)
-            wanted = sorted(set(plan.roots.values()))
-            seen.update(observe(model, [t for t in wanted if t not in seen], self.ctx, counted=self.counted))
+            names = sorted(set(plan.roots.values()))
+            missing = [t for t in names if t not in seen]
+            seen.update(observe(model, missing, self.ctx, counted=self.counted, beside=beside))
+            beside = {}
             boundless = {t for t, root in plan.roots.items() if seen[root].extremes.nonfinite}
             if not boundless:
-                return plan, {name: seen[name] for name in wanted}
+                return self.draft(model, plan, {name: seen[name] for name in names})
             self.boundless |= boundless
             self.out.notes.append(f"NaN or infinite on the data, so left in float: {_listed(sorted(boundless))}")
+
+    def draft(self, model: Model, plan: Plan, seen: Mapping[str, Histogram]) -> Draft:
+        rounded = self.options.rounding == "data-free" or (self.options.rounding == "auto" and not self.ctx.calibrated)
+        return Draft(model, plan, seen, self.scheme, self.options.weights == "per-channel", rounded, self.plan)
 
     @property
     def counted(self) -> bool:
         """Whether more than extremes is asked of the ranges."""
-        return self.choice or self.options.ranges not in ("auto", "minmax")
-
-    @property
-    def choice(self) -> bool:
-        """Whether the data decides between the rules."""
-        return self.options.ranges == "auto" and self.ctx.calibrated
+        return self.ctx.calibrated if self.options.ranges == "auto" else self.options.ranges != "minmax"
 
     def is_kept(self, node: gs.Node) -> bool:
         return node.name in self.kept or any(t.name in self.kept for t in node.outputs)
 
-    # -- doing -------------------------------------------------------------------------------------------------------------------
+    # -- choosing ----------------------------------------------------------------------------------------------------------------
 
-    def apply(self, plan: _Plan, seen: Mapping[str, Histogram]) -> None:
-        self.warn_flat(seen)
-        rule = self.options.ranges
-        chosen: Rule = self.best_rule(seen) if self.choice else "minmax" if rule == "auto" else rule
-        self.write(self.model, plan, seen, chosen)
-        self.report(plan, prove(self.model, plan.units, plan.placement))
-        self.out.facts["ranges"] = chosen
-        self.out.changed = True
+    def choose(self, draft: Draft) -> Choice:
+        """By measurement on the user's data; without it, what needs none."""
+        rule: Rule | None = None if self.options.ranges == "auto" else self.options.ranges
+        if not self.ctx.calibrated:
+            return Choice(draft, rule or "minmax", rounding="data-free" if draft.rounded else "nearest")
+        scaled = {"auto": None, "on": True, "off": False}[self.options.equalize]
+        wishes = Wishes(rule, scaled, self.options.rounding, self.options.bias)
+        return Search(draft, self.stats, self.scaled_draft, self.ctx).best(wishes)
 
-    def best_rule(self, seen: Mapping[str, Histogram]) -> Rule:
-        """The rule with the least error of the outputs on some of the data; the first of equals."""
-        judge = Judge(self.model, self.ctx.feeds.take(JUDGED))
-        errors: dict[Rule, float] = {}
-        with self.ctx.progress("choose ranges", len(RULES)) as bar:
-            for rule in RULES:
-                trial = self.model.copy()
-                self.write(trial, self.plan(trial), seen, rule)
-                errors[rule] = judge.error(trial)
-                bar.advance()
-        self.out.facts["output_error"] = {rule: float(f"{error:.3g}") for rule, error in errors.items()}
-        return min(RULES, key=errors.__getitem__)
+    def scaled_draft(self, reach: float) -> Draft:
+        """The draft with its channels scaled, and what is seen of it then."""
+        copy = self.model.copy()
+        self.prepare(copy)
+        self.scale(copy, reach)
+        plan = self.plan(copy)
+        return self.draft(copy, plan, observe(copy, sorted(set(plan.roots.values())), self.ctx, counted=self.counted))
 
-    def write(self, model: Model, plan: _Plan, seen: Mapping[str, Histogram], rule: Rule) -> None:
-        """Put the plan into ``model``, with ranges by ``rule``."""
-        of = self.parameters(plan, seen, rule)
-        Inserter(model, plan.units, plan.placement, self.scheme).insert(plan.tensors, of, self.weights(plan, of))
-        model.sweep()
+    def scale(self, model: Model, reach: float) -> list[tuple[str, str]]:
+        """Equalize in place: where, and what."""
+        plan = self.plan(model)
+        spaces = SpaceBuilder(model, plan.units, self.facts(model)).build()
+        done = equalize(model, spaces, (t.name for t in plan.tensors), self.stats, reach)
+        return [(name, f"channels scaled, predicted noise {share:.0%} of what it was") for name, share in done]
 
-    def parameters(self, plan: _Plan, seen: Mapping[str, Histogram], rule: Rule) -> dict[str, Params]:
-        """Scale and zero point of every quantized activation."""
-        bounds = {t.name: u.bounds for u in plan.units if u.key in plan.placement.int8 for t in u.outputs}
-        made = {
-            name: params(*histogram.range(rule), self.scheme.activation, bounds.get(name, Bounds()))
-            for name, histogram in seen.items()
+    def hold(self, choice: Choice, drop: float) -> None:
+        """Keep the fewest kernels in float that hold the metric; see ``mixed``."""
+        judge = Judge(choice.draft.model, self.ctx.feeds.split(self.ctx.seed)[1])
+        wanted_figure = figure(judge, drop, self.options.metric)
+        trials = _Trials(self, choice)
+        with self.ctx.progress("sensitivity", len(trials.kernels())) as bar:
+            kept, reached = keep_fewest(trials, judge, wanted_figure, bar.advance)
+        self.kept |= kept
+        self.out.facts["kept"] = sorted(kept)
+        self.out.facts["metric"] = {
+            "name": wanted_figure.name,
+            "reached": round(reached, 3),
+            "limit": round(wanted_figure.limit, 3),
         }
-        return {tensor.name: made[plan.roots[tensor.name]] for tensor in plan.tensors}
+        if reached < wanted_figure.limit:
+            self.out.notes.append(
+                f"{wanted_figure.name} {reached:.4g}, short of {wanted_figure.limit:.4g} with all kernels in float"
+            )
+
+    def slower(self, choice: Choice) -> bool:
+        """Whether the result is slower than float, where that can be measured and was not asked for."""
+        if self.options.allow_slower or self.options.placement == "kernels":
+            return False
+        verdict = compare(
+            choice.draft.trial(choice.rule, choice.fitted), self.model, self.ctx.feeds.first(), self.ctx.target, self.ctx.threads
+        )
+        if verdict is not None:
+            self.out.facts["time_over_float"] = round(verdict.ratio, 3)
+        return verdict is not None and verdict.slower
+
+    def fall_back(self) -> Outcome:
+        """Slower: by the estimate's best placement if that was not it already, else in float."""
+        if self.options.placement == "auto":
+            return _Run(replace(self.options, placement="cost"), self.model, self.ctx, self.scheme).outcome()
+        ratio = self.out.facts.get("time_over_float")
+        why = f"measured here, it takes {ratio} of float's time; quant:allow-slower keeps it"
+        self.out.notes.append(f"left in float: {why}")
+        self.out.facts["unmet"] = "slower-than-float"
+        return self.refused("slower-than-float", why)
 
     def warn_flat(self, seen: Mapping[str, Histogram]) -> None:
         """Name the tensors whose data says nothing."""
@@ -217,21 +262,11 @@ class _Run:
         if flat:
             self.out.notes.append(f"zero on all data, so its range is a guess: {_listed(flat)}")
 
-    def weights(self, plan: _Plan, of: Mapping[str, Params]) -> dict[str, Weight]:
-        """The quantized weights of all integer kernels, by unit."""
-        per_channel = self.scheme.per_channel and self.options.weights == "per-channel"
-        q_max = 63 if self.scheme.reduce_range else 127
-        made: dict[str, Weight] = {}
-        for unit in plan.units:
-            if unit.key in plan.placement.int8 and unit.kernel and unit.weight is not None and unit.axis is not None:
-                s_x = np.float32(of[unit.data[0].name].scale)
-                made[unit.key] = quantize_weight(unit.weight, unit.axis, s_x, unit.bias, q_max=q_max, per_channel=per_channel)
-        return made
-
     # -- telling -----------------------------------------------------------------------------------------------------------------
 
-    def report(self, plan: _Plan, proof: Proof) -> None:
+    def report(self, plan: Plan, choice: Choice, proof: Proof) -> None:
         placement = plan.placement
+        self.warn_flat(choice.draft.seen)
         for unit in plan.units:
             if unit.kernel and unit.key in placement.int8:
                 self.out.rewrites.append(Rewrite(unit.label, "in int8"))
@@ -255,30 +290,50 @@ class _Run:
             float_kernels=proof.floats,
             borders=proof.borders,
             calibrated=self.ctx.calibrated,
+            ranges=choice.rule,
+            equalized=choice.reach,
+            rounding=choice.rounding,
+            output_error={name: float(f"{error:.3g}") for name, error in choice.errors.items()},
         )
 
     def explain(self, units: Sequence[Unit], placement: Placement | None = None) -> None:
-        """A refusal for every kernel that stays in float."""
+        """A refusal for every kernel that stays in float, and for every other operator that does so next to integers."""
         for unit in units:
-            if unit.head.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            if placement is not None and unit.key in placement.int8:
+                continue
+            around = {t.name for t in [*unit.head.inputs, *unit.outputs]}
+            beside = placement is not None and not around.isdisjoint(placement.quantized)
+            if unit.head.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") and not beside:
                 continue
             if unit.reason is not None:
                 self.out.refusals.append(Refusal(node_label(unit.head), unit.reason.code, unit.reason.why))
-            elif placement is not None and unit.key not in placement.int8:
+            else:
                 self.out.refusals.append(Refusal(unit.label, "slower-in-int8", "by the target's costs float is faster here"))
+
+
+class _Trials:
+    """``mixed.Trials`` of one run."""
+
+    def __init__(self, run: _Run, choice: Choice) -> None:
+        self.run = run
+        self.choice = choice
+
+    def kernels(self) -> list[str]:
+        """As named there."""
+        return [u.head.outputs[0].name for u in self.choice.draft.plan.kernels]
+
+    def made(self, kept: frozenset[str]) -> tuple[Model, float] | None:
+        """As named there."""
+        before = self.run.kept
+        self.run.kept = before | kept
+        try:
+            plan = self.run.plan(self.choice.draft.model)
+            if not set(plan.roots.values()) <= set(self.choice.draft.seen):
+                return None
+            return self.choice.draft.trial(self.choice.rule, self.choice.fitted), plan.placement.cost_ns
+        finally:
+            self.run.kept = before
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{n}'" for n in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def roots(units: Sequence[Unit], placement: Placement, tensors: Sequence[gs.Tensor]) -> dict[str, str]:
-    """Tensor -> the tensor that its scale comes from: through operators that only move values, back to where it was computed."""
-    source = {t.name: u.data[0].name for u in units if u.same_scale and u.key in placement.int8 for t in u.outputs}
-    found: dict[str, str] = {}
-    for tensor in tensors:
-        name = tensor.name
-        while name in source:
-            name = source[name]
-        found[tensor.name] = name
-    return found
