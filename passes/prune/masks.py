@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,29 @@ Votes = dict[int, dict[bool, str]]
 """By channel (of the finer partition): whether it shall stay, with the mask that says so."""
 
 
+_NUMBERS = "biuf"
+"""Kinds of numpy types that a mask may have: booleans, integers and real numbers."""
+
+_HINT = "masks are an npz archive of numbers: numpy.savez(path, **{tensor_name: mask})"
+
+
 def read_masks(path: Path) -> dict[str, Array]:
-    """The arrays of an npz archive. Raises DataError GO840 if it is none."""
+    """The arrays of an npz archive. Raises DataError GO840 if it is none, or holds something else than numbers."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {str(name): np.asarray(archive[name]) for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
-        hint = "masks are an npz archive: numpy.savez(path, **{tensor_name: mask})"
-        raise DataError("GO840", str(path), f"cannot be read as masks ({error})", hint) from None
+        opened: Any = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise DataError("GO840", str(path), "is a single array, without a tensor's name", _HINT)
+        with opened as archive:
+            read: dict[str, Any] = {str(name): archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError, TypeError, MemoryError) as error:
+        raise DataError("GO840", str(path), f"cannot be read as masks ({str(error) or type(error).__name__})", _HINT) from None
+    masks: dict[str, Array] = {}
+    for name, mask in read.items():
+        array: Array = np.asarray(mask)  # a member that is no array comes as bytes
+        if array.dtype.kind not in _NUMBERS:
+            raise DataError("GO840", f"{path}: '{name}'", f"is no mask: {array.dtype}", _HINT)
+        masks[name] = array
+    return masks
 
 
 @dataclass(slots=True)
@@ -57,10 +72,13 @@ def from_masks(graph: ChannelGraph, masks: Iterable[tuple[str, Array]], where: s
     Raises DataError: GO841 for a tensor that the model has not, GO842 for a mask of another length than the tensor's channels.
     """
     votes: Votes = {}
+    layouts: dict[str, list[Layout]] = {}
+    for name, layout, _ in graph.flow.layouts():
+        layouts.setdefault(name, []).append(layout)
     for name, mask in masks:
         flat = np.asarray(mask).reshape(-1)
         wanted, spoken = flat != 0, flat == flat  # nan is not equal to itself
-        for channels in _channels(graph, name, wanted.size, where):
+        for channels in _channels(graph, layouts, name, wanted.size, where):
             for channel, keep in zip(channels[spoken].tolist(), wanted[spoken].tolist(), strict=True):
                 votes.setdefault(channel, {}).setdefault(keep, name)
     owner = _owners(graph, votes)
@@ -130,11 +148,11 @@ def _moved(group: Group, parts: Parts, votes: Votes, gone: set[int]) -> tuple[se
     return {int(u) for u in group.units[chosen]}, moves
 
 
-def _channels(graph: ChannelGraph, name: str, count: int, where: str) -> list[Labels]:
+def _channels(graph: ChannelGraph, known: Mapping[str, list[Layout]], name: str, count: int, where: str) -> list[Labels]:
     """Each of ``count`` channels of a tensor, along the axis that the mask is for; of a shared constant by reader."""
-    layouts = [layout for other, layout, _ in graph.flow.layouts() if other == name]
-    if not layouts:
-        near = difflib.get_close_matches(name, {other for other, _, _ in graph.flow.layouts()}, 3)
+    layouts = known.get(name)
+    if layouts is None:
+        near = difflib.get_close_matches(name, known, 3)
         raise DataError("GO841", f"{where}: '{name}'", "the model has no such tensor", f"near: {', '.join(near)}" if near else "")
     preferred = 1 if name in graph.flow.tensors else 0
     found: list[Labels] = []
@@ -144,6 +162,8 @@ def _channels(graph: ChannelGraph, name: str, count: int, where: str) -> list[La
         found.extend(graph.flow.table.find_same(v) for v in fitting or ())
     if found:
         return found
+    if name in {t.name for t in graph.model.graph.inputs}:
+        raise DataError("GO842", f"{where}: '{name}'", "is an input of the model: its channels cannot go", "leave its mask out")
     sizes = [layout.size(a) for layout in layouts for a in range(layout.rank) if layout.fields_on(a)]
     raise DataError("GO842", f"{where}: '{name}'", f"a mask of {count} for channels of {sizes}", "give one entry a channel")
 

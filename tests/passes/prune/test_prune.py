@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -234,11 +236,38 @@ def test_masks_that_do_not_fit(tmp_path: Path, masks: dict[str, np.ndarray], cod
         run(two_convs(), masks=save(tmp_path, **masks))
 
 
-def test_masks_that_are_none(tmp_path: Path) -> None:
+def single_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.ones(8))
+
+
+def not_an_array(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "1 0 1 1 1 1 1 1")
+
+
+NO_MASKS: dict[str, Callable[[Path], object]] = {
+    "no archive": lambda path: path.write_text("no archive"),
+    "one array": single_array,
+    "a member that is no array": not_an_array,
+    "bytes without a type": lambda path: np.savez(path, a=np.zeros(8, "V4")),
+    "texts": lambda path: np.savez(path, a=np.full(8, "1")),
+    "complex numbers": lambda path: np.savez(path, a=np.ones(8, complex)),
+    "objects": lambda path: np.savez(path, a=np.asarray([None] * 8)),
+}
+
+
+@pytest.mark.parametrize("what", NO_MASKS)
+def test_masks_that_are_none(what: str, tmp_path: Path) -> None:
     path = tmp_path / "masks.npz"
-    path.write_text("no archive")
+    NO_MASKS[what](path)
     with pytest.raises(DataError, match="GO840"):
         run(two_convs(), masks=path)
+
+
+def test_masks_of_an_input_cannot_be_obeyed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is an input of the model"):
+        run(two_convs(), masks=save(tmp_path, x=np.ones(3)))
 
 
 # -- dead channels -------------------------------------------------------------------------------------------------------------
