@@ -247,6 +247,8 @@ class _Probe:
 
     def fewest(self, up: Sequence[int], down: Sequence[int]) -> Fewest | None:
         """Operators that it takes: 1 for a convolution or a transposed one, 2 for a convolution and a DepthToSpace."""
+        if any(o < u for o, u in zip(self.outputs, up, strict=True)):
+            return None  # some phase does not occur at this size
         scale = max(1.0, float(np.abs(self.jacobian).max()), float(np.abs(self.base).max()))
         reach: list[_Reach] = []
         levels: list[Array] = []
