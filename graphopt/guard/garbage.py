@@ -25,6 +25,17 @@ def keeping() -> Generator[None]:
             gc.enable()
 
 
+@contextmanager
+def rarely() -> Generator[None]:
+    """Searches that are further apart while the block runs: it makes many objects that stay, and some that do not."""
+    before = gc.get_threshold()
+    seldom()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def seldom() -> None:
     """Search less often from now on: for a process of our own."""
     gc.set_threshold(_NEW_OBJECTS)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from graphopt.analysis import Shapes
 from graphopt.analysis.affine import Obstacle
 from graphopt.errors import ModelError
+from graphopt.guard.garbage import rarely
 from graphopt.model import Model, node_label
 from graphopt.ops.affine import AffineMap, Kernel, Refused, formula, leaves, sources
 from graphopt.ops.facts import static
@@ -45,6 +46,7 @@ class Fold(Pass):
         "exact", "approx: also fold where only the border of the image comes out different; the error is measured and reported"
     )
 
+    @rarely()
     def run(self, model: Model, ctx: Context) -> Outcome:
         """Fold region after region until nothing more is gained."""
         outcome = Outcome(changed=False)

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from graphopt.analysis.affine import Span
-from graphopt.ops.affine import PLAIN, Axis, Form, Kernel, evaluate
+from graphopt.ops.affine import PLAIN, AffineMap, Axis, Compose, Form, Leaf, Relaid, Unbiased
 from graphopt.passes.fold.price import Price, Step
 
 Way = Literal["scale", "select", "matrix", "conv", "repeat", "pool", "transpose"]
@@ -63,8 +63,8 @@ class Recipe:
 
 
 class Recipes:
-    """The ways for one model. What a region with a kernel costs depends on its form and on the size of its root alone, and networks
-    repeat themselves: each pair is priced once.
+    """The ways for one model. What a region costs depends on its form and on the size of its root alone (and, without a kernel, on
+    whether it scales), and networks repeat themselves: each is priced once.
 
     Args:
         opset: of the model.
@@ -74,19 +74,24 @@ class Recipes:
     def __init__(self, opset: int, price: Price) -> None:
         self._opset = opset
         self._price = price
-        self._values: dict[int, Kernel] = {}
-        self._known: dict[tuple[Form, tuple[int, ...] | None, bool, int], list[Recipe]] = {}
+        self._scaling: dict[int, bool] = {}
+        self._known: dict[tuple[Form, tuple[int, ...] | None, str, int], list[Recipe]] = {}
 
     def of(self, span: Span, shape: tuple[int, ...] | None, *, kernel: bool, transposed: bool) -> list[Recipe]:
         """All ways to write a span whose root has ``shape`` (None: not known, and then no sizes are). ``kernel``: whether one of
         its operators multiplies with weights; ``transposed``: whether one is a ConvTranspose.
         """
-        if not kernel:
-            return self._priced(_without_kernel(span, self._opset, shape, self._values))
-        key = (span.map.form, shape, transposed, len(span.moves))
-        known = self._known.get(key)
+        form, moves = span.map.form, len(span.moves)
+        if kernel:
+            kind = "transposed" if transposed else "kernel"
+        else:
+            kind = "scale" if form.biased and _scales(span.map, self._scaling) else "shift"
+        known = self._known.get((form, shape, kind, moves))
         if known is None:
-            known = self._known[key] = self._priced(_with_kernel(span.map.form, self._opset, shape, transposed, len(span.moves)))
+            written = _with_kernel(form, self._opset, shape, transposed, moves) if kernel else []
+            if not kernel and not moves:
+                written = _without_kernel(form, self._opset, shape, scales=kind == "scale")
+            known = self._known[form, shape, kind, moves] = self._priced(written)
         return known
 
     def _priced(self, found: list[Written]) -> list[Recipe]:
@@ -104,18 +109,33 @@ def _with_kernel(form: Form, opset: int, shape: tuple[int, ...] | None, transpos
     return [one for one in found if one is not None]
 
 
-def _without_kernel(span: Span, opset: int, shape: tuple[int, ...] | None, values: dict[int, Kernel]) -> list[Written]:
-    form = span.map.form
-    if form.border or form.identity or span.moves:
+def _without_kernel(form: Form, opset: int, shape: tuple[int, ...] | None, *, scales: bool) -> list[Written]:
+    if form.border or form.identity:
         return []
     size = _outputs(form, shape)
     if form.diagonal and opset >= _BROADCASTING:
-        both = form.biased and bool(np.any(np.asarray(evaluate(span.map, np, values).weight) != 1))
-        ops = ("Mul", "Add") if both else ("Add",) if form.biased else ("Mul",)
+        ops = ("Mul",) if not form.biased else ("Mul", "Add") if scales else ("Add",)
         return [("scale", [Step(op, size, params=form.c_out, read=size) for op in ops])]
     if form.select is not None and form.rows is None and not form.biased:
         return [("select", [Step("Gather", size, read=_elements(shape))])]
     return []
+
+
+def _scales(top: AffineMap, known: dict[int, bool]) -> bool:
+    """Whether a diagonal map multiplies by anything, as far as its parts tell: two factors may still come to one."""
+    found = known.get(id(top))
+    if found is None:
+        match top:
+            case Leaf():
+                found = not top.form.identity and bool(np.any(np.asarray(top.build(np).weight) != 1))
+            case Compose():
+                found = _scales(top.second, known) or _scales(top.first, known)
+            case Unbiased() | Relaid():
+                found = _scales(top.inner, known)
+            case _:
+                found = True
+        known[id(top)] = found
+    return found
 
 
 def _matrix(form: Form, shape: tuple[int, ...] | None, moves: int) -> Written:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.errors import UsageError
+from graphopt.guard.garbage import rarely
 from graphopt.model import Model
 from graphopt.passes.simplify.bounds import Budget
 from graphopt.passes.simplify.branches import inline_branches, mend_ranges
@@ -42,6 +43,7 @@ class Simplify(Pass):
     min_bytes: int = option(2**12, "equal float tensors below this size stay apart: biases that are equal by chance")
     signed_zeros: bool = option(False, "keep x + 0, which turns -0 into +0")
 
+    @rarely()
     def run(self, model: Model, ctx: Context) -> Outcome:
         """Simplify in place. Raises UsageError GO913 for a negative size."""
         if self.max_bytes < 0 or self.min_bytes < 0:
