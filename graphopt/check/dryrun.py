@@ -25,9 +25,6 @@ from graphopt.pipeline.pipeline import Pipeline
 from graphopt.runtime import Feeds
 from graphopt.target import Target
 
-KERNELS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
-"""Operators that multiply activations with weights."""
-
 
 @dataclass(frozen=True, slots=True)
 class DryRun:

@@ -9,13 +9,12 @@ suppression with a slip of the pen would otherwise suppress nothing, in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx
 
 from graphopt.check.finding import Finding
 from graphopt.check.registry import matching
 from graphopt.errors import UsageError
+from graphopt.model.protos import nodes_within
 
 KEY = "graphopt.ignore"
 
@@ -26,7 +25,7 @@ class Suppressions:
     def __init__(self, proto: onnx.ModelProto, label: str) -> None:
         self._whole = _codes({p.key: p.value for p in proto.metadata_props}.get(KEY, ""), label)
         self._nodes: dict[str, frozenset[str]] = {}
-        for node in _nodes(proto.graph):
+        for node in nodes_within(proto.graph.node):
             words = {p.key: p.value for p in node.metadata_props}.get(KEY, "")
             key = next(filter(None, node.output), "")
             if words and key:
@@ -35,15 +34,6 @@ class Suppressions:
     def hides(self, finding: Finding) -> bool:
         """Whether the model says to leave a finding out."""
         return finding.code in self._whole or finding.code in self._nodes.get(finding.key, frozenset())
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of the bodies of If, Loop and Scan too."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _nodes(body)
 
 
 def _codes(words: str, where: str) -> frozenset[str]:

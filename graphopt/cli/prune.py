@@ -10,19 +10,12 @@ import click
 import numpy as np
 
 from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument, on_terminal
-from graphopt.cli.progress import watching
-from graphopt.cli.run import check_faster, check_outputs
+from graphopt.cli.compiling import check_faster, compiled
 from graphopt.cli.terminal import stdout_width
-from graphopt.guard.doing import watched
-from graphopt.guard.limits import Limits
-from graphopt.model import Model
 from graphopt.model.files import write_bytes
 from graphopt.pipeline import DEFAULT_TARGET
-from graphopt.pipeline.manager import run
 from graphopt.pipeline.pipeline import Pipeline
 from graphopt.report import to_json, to_text
-from graphopt.target import Target
-from graphopt.verify.contact import begin
 
 
 @click.command(name="prune", short_help="Fold and prune a model.")
@@ -74,27 +67,22 @@ def command(
     The masks name tensors of MODEL, one boolean a channel, False for those that go; `prune:masks=masks.npz` takes them back.
     """  # noqa: D301 - click wants the backspace itself
     pipeline = Pipeline.parse(("fold," if fold else "") + ":".join(part for part in ("prune", budget, options) if part))
-    device = Target.load(target)
-    check_outputs(Path(model), output, emit_masks, force)
-    begin(model, Limits(memory_limit, time_limit))
-    loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
-    for path in filter(None, (output, emit_masks)):
-        loaded.refuse_output(path, force=force)
-    with watching() as monitor:
-        result = run(
-            loaded,
-            pipeline,
-            data=data,
-            preprocess=preprocess,
-            target=device,
-            seed=seed,
-            threads=threads,
-            timing=timing,
-            monitor=monitor,
-            memory_limit=memory_limit,
-            time_limit=time_limit,
-            isolate=watched() is None,
-        )
+    result = compiled(
+        model,
+        pipeline,
+        target,
+        (output, emit_masks),
+        force=force,
+        freeze_initializers=freeze_initializers,
+        inline_functions=inline_functions,
+        memory_limit=memory_limit,
+        time_limit=time_limit,
+        data=data,
+        preprocess=preprocess,
+        seed=seed,
+        threads=threads,
+        timing=timing,
+    )
     check_faster(result.report, output, force=force)
     if output is not None:
         result.save(output, force=force)

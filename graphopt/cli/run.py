@@ -1,7 +1,4 @@
-"""``graphopt run MODEL``: compile a model.
-
-The outputs' paths are looked at first, before the long work; they are written last, after every pass was verified.
-"""
+"""``graphopt run MODEL``: compile a model."""
 
 from __future__ import annotations
 
@@ -11,20 +8,13 @@ from pathlib import Path
 import click
 
 from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument, on_terminal
-from graphopt.cli.progress import watching
+from graphopt.cli.compiling import check_faster, compiled
 from graphopt.cli.terminal import stdout_width
-from graphopt.errors import BudgetError, UsageError
-from graphopt.guard.doing import watched
-from graphopt.guard.limits import Limits
-from graphopt.model import Model
-from graphopt.model.files import refuse_target, write_bytes
+from graphopt.model.files import write_bytes
 from graphopt.pipeline import DEFAULT_TARGET
-from graphopt.pipeline.manager import SAMPLES, run
+from graphopt.pipeline.manager import SAMPLES
 from graphopt.pipeline.pipeline import Pipeline
-from graphopt.pipeline.record import Report
 from graphopt.report import to_json, to_text
-from graphopt.target import Target
-from graphopt.verify.contact import begin
 
 EXACT = "simplify,fold"
 """The pipeline where none is named: everything that changes no output."""
@@ -82,30 +72,25 @@ def command(
     with, not to calibrate on. Nothing is written unless every pass keeps its promise.
     """  # noqa: D301 - click wants the backspace itself
     pipeline = Pipeline.parse(passes)
-    device = Target.load(target)
-    check_outputs(Path(model), output, report_path, force)
-    begin(model, Limits(memory_limit, time_limit))
-    loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
-    for path in filter(None, (output, report_path)):  # now that it is known what the model reads besides its own file
-        loaded.refuse_output(path, force=force)
-    with watching() as monitor:
-        result = run(
-            loaded,
-            pipeline,
-            data=data,
-            preprocess=preprocess,
-            target=device,
-            labels=labels,
-            seed=seed,
-            threads=threads,
-            samples=samples,
-            timing=timing,
-            verify=not unverified,
-            monitor=monitor,
-            memory_limit=memory_limit,
-            time_limit=time_limit,
-            isolate=watched() is None,
-        )
+    result = compiled(
+        model,
+        pipeline,
+        target,
+        (output, report_path),
+        force=force,
+        freeze_initializers=freeze_initializers,
+        inline_functions=inline_functions,
+        memory_limit=memory_limit,
+        time_limit=time_limit,
+        data=data,
+        preprocess=preprocess,
+        labels=labels,
+        seed=seed,
+        threads=threads,
+        samples=samples,
+        timing=timing,
+        verify=not unverified,
+    )
     check_faster(result.report, output, force=force)
     if output is not None:
         result.save(output, force=force)
@@ -119,22 +104,3 @@ def command(
         emit(f"\nwritten: {output}" if output is not None else "\nnothing written: no -o was given")
     if any("unmet" in one.facts for one in result.report.passes):
         click.get_current_context().exit(1)
-
-
-def check_faster(report: Report, output: Path | None, *, force: bool) -> None:
-    """Nobody prunes to be slower. Raises BudgetError GO402, unless ``force``, where a result to be written is not faster."""
-    for record in report.passes:
-        if output is None or force or not record.facts.get("not_faster"):
-            continue
-        why = next((note for note in record.notes if note.startswith("NOT FASTER")), "the pruned model is not faster")
-        hint = "widths on the device's steps (`prune:multiple=`), `prune:latency=`, or --force to write it all the same"
-        raise BudgetError("GO402", f"{report.model}: {record.text}", f"{why}; nothing was written", hint)
-
-
-def check_outputs(model: Path, output: Path | None, report: Path | None, force: bool) -> None:
-    """Raises UsageError for outputs that exist, are the model itself, or are one file."""
-    for path in (output, report):
-        if path is not None:
-            refuse_target(path, model, force)
-    if output is not None and report is not None and output.resolve() == report.resolve():
-        raise UsageError("GO908", str(output), "two outputs would be one file", "name two files")

@@ -16,9 +16,9 @@ from graphopt.guard.garbage import rarely
 from graphopt.model import Model, node_label
 from graphopt.ops.affine import AffineMap, Kernel, Refused, formula, leaves, sources
 from graphopt.ops.facts import static
+from graphopt.ops.kernels import KERNELS
 from graphopt.passes.fold.choose import Choice, Rules, choose
 from graphopt.passes.fold.emit import Values, replace, values_of
-from graphopt.passes.fold.price import KERNELS
 from graphopt.passes.fold.through import through_activations
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import JSON, Context, Kind, Outcome, Pass, Refusal, Rewrite, option

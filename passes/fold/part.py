@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from graphopt.analysis.affine import AffineTable, Obstacle, Span
 from graphopt.model import Model, node_label
 from graphopt.ops.affine import Refused
-from graphopt.passes.fold.price import KERNELS
+from graphopt.ops.kernels import KERNELS
 from graphopt.passes.fold.recipes import Recipe, Recipes
 
 Part = tuple[Span, Recipe]

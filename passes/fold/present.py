@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from graphopt.analysis import CostTable, ShapeTable
 from graphopt.model import Model
-from graphopt.passes.fold.price import KERNELS, Price, step_of
+from graphopt.ops.kernels import KERNELS
+from graphopt.passes.fold.price import Price, step_of
 
 
 class Present(NamedTuple):

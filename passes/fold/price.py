@@ -16,11 +16,9 @@ import onnx_graphsurgeon as gs
 from graphopt.analysis import ShapeTable
 from graphopt.ops import lookup
 from graphopt.ops.facts import elements, static
+from graphopt.ops.kernels import KERNELS
 from graphopt.target import Target
 from graphopt.target.costs import Counts
-
-KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""The operators that multiply with weights: a region with one of them is written as one of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from graphopt.analysis import Shapes, ShapeTable
 from graphopt.model import Model, node_label
 from graphopt.ops import lookup
 from graphopt.ops.affine import Leaf, Linear, Refused
+from graphopt.ops.kernels import KERNELS
 from graphopt.ops.row import Role
-from graphopt.passes.fold.price import KERNELS
 from graphopt.pipeline import Context, Rewrite
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "PRelu"})

@@ -18,11 +18,10 @@ from graphopt.analysis.channels import ChannelGraph, Group, columns_of, rows_of
 from graphopt.model import Model, node_key
 from graphopt.ops import Facts, attrs
 from graphopt.ops.facts import elements, static
+from graphopt.ops.kernels import KERNELS
 from graphopt.passes.prune.costs import Products, Term, owners, shares
 from graphopt.pipeline import InputShapes
 from graphopt.target.latency import LatencyTable, ShapeKey
-
-MIXERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Sized:
 def sized(model: Model, facts: Facts) -> Iterator[Sized]:
     """The operators of a model that a table may know: with constant weights, of known sizes."""
     for node in model.graph.nodes:
-        if node.op not in MIXERS or node.domain not in (None, "") or len(node.inputs) < 2:
+        if node.op not in KERNELS or node.domain not in (None, "") or len(node.inputs) < 2:
             continue
         weight, data, made = (facts.shape(t) for t in (node.inputs[1], node.inputs[0], node.outputs[0]))
         constant = model.value(node.inputs[1]) is not None

@@ -25,7 +25,8 @@ from onnx import helper, numpy_helper
 
 from graphopt.analysis import Analyses, Shapes
 from graphopt.model import Model, node_key
-from graphopt.passes.prune.latency import MIXERS, Sized, others, predicted, sized
+from graphopt.ops.kernels import KERNELS
+from graphopt.passes.prune.latency import Sized, others, predicted, sized
 from graphopt.pipeline import InputShapes
 from graphopt.runtime import Feed, measure_time
 from graphopt.runtime.session import onnxruntime, session_options
@@ -63,7 +64,7 @@ def probe(model: Model, feed: Feed, shapes: InputShapes, advance: Callable[[], N
     table = LatencyTable(step, align, 1.0, 0.0, stairs)
     rest = sum(count for _, count in others(model, facts, {node_key(s.node) for s in found}))
     spent = _profile(model.proto(), feed, threads)
-    other = sum(t for (op, _), t in spent.items() if op.removeprefix("Fused") not in MIXERS)
+    other = sum(t for (op, _), t in spent.items() if op.removeprefix("Fused") not in KERNELS)
     table = replace(table, rest=1e3 * other / max(rest, 1))
     whole = measure_time(model, feed, repeats=50, seconds=3.0, threads=threads)
     return replace(table, scale=whole / max(predicted(model, table, shapes).ms, 1e-9))

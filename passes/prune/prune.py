@@ -15,6 +15,7 @@ from graphopt.analysis.channels import ChannelGraph, Channels, Group, Problem
 from graphopt.errors import BudgetError, UsageError
 from graphopt.model import Model
 from graphopt.ops.channels import Labels
+from graphopt.ops.kernels import KERNELS
 from graphopt.passes.prune.allocate import NEAR
 from graphopt.passes.prune.budget import CLOCK, METRICS, Budget, counted, parsed, speed, timed
 from graphopt.passes.prune.costs import macs_of
@@ -36,8 +37,6 @@ DEFAULT_MACS = 0.75
 
 _TIGHTER = 4
 """How often a budget is tightened that the finished model exceeds."""
-
-_MIXERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,7 +329,7 @@ def _computed_weights(model: Model) -> bool:
     for node in model.graph.nodes:
         if node.op == "Shape":
             return True
-        if node.op in _MIXERS and len(node.inputs) > 1 and any(_is_computed(model, t) for t in node.inputs[:3]):
+        if node.op in KERNELS and len(node.inputs) > 1 and any(_is_computed(model, t) for t in node.inputs[:3]):
             return True
     return False
 

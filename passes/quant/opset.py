@@ -27,6 +27,7 @@ import onnx_graphsurgeon as gs
 
 from graphopt.analysis import Analyses, Shapes
 from graphopt.model import Model, links, node_label
+from graphopt.model.bodies import bodies
 from graphopt.model.domains import STANDARD
 
 LEAST = 7
@@ -61,7 +62,7 @@ def raise_opset(model: Model, version: int) -> str | None:
 def _all(graph: gs.Graph) -> Iterator[gs.Node]:
     for node in list(graph.nodes):
         yield node
-        for subgraph in node.subgraphs():
+        for subgraph in bodies(node):
             yield from _all(subgraph)
 
 

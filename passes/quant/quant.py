@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from graphopt.analysis import Analyses, Shapes, ShapeTable
 from graphopt.errors import UsageError
 from graphopt.model import Model, node_label
+from graphopt.ops.kernels import KERNELS
 from graphopt.passes.quant.draft import Draft, Plan, roots
 from graphopt.passes.quant.equalize import ChannelStats, equalize, wanted
 from graphopt.passes.quant.fidelity import Judge
@@ -303,7 +304,7 @@ class _Run:
                 continue
             around = {t.name for t in [*unit.head.inputs, *unit.outputs]}
             beside = placement is not None and not around.isdisjoint(placement.quantized)
-            if unit.head.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") and not beside:
+            if unit.head.op not in KERNELS and not beside:
                 continue
             if unit.reason is not None:
                 self.out.refusals.append(Refusal(node_label(unit.head), unit.reason.code, unit.reason.why))

@@ -22,6 +22,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from graphopt.model import Model, node_key, node_label
+from graphopt.model.bodies import bodies_within
 from graphopt.ops import Facts, Role, lookup
 from graphopt.ops.facts import static
 from graphopt.target import Int8Scheme
@@ -333,7 +334,7 @@ def captured(graph: gs.Graph) -> set[int]:
     """Ids of the tensors of the main graph that subgraphs read."""
     found: set[int] = set()
     for node in graph.nodes:
-        for subgraph in node.subgraphs(recursive=True):
+        for subgraph in bodies_within(node):
             found.update(id(t) for t in subgraph.outputs)
             found.update(id(t) for inner in subgraph.nodes for t in inner.inputs)
     return found

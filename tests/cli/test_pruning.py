@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from graphopt.cli import run as cli_run
+from graphopt.cli.compiling import check_faster
 from graphopt.cli.main import run
 from graphopt.errors import BudgetError
 from graphopt.pipeline.record import Report
@@ -91,8 +91,8 @@ def record(*, slower: bool) -> Report:
 def test_what_is_not_faster_is_not_written() -> None:
     out = Path("out.onnx")
     with pytest.raises(BudgetError, match="GO402") as caught:
-        cli_run.check_faster(record(slower=True), out, force=False)
+        check_faster(record(slower=True), out, force=False)
     assert caught.value.exit_code == 1
-    cli_run.check_faster(record(slower=True), out, force=True)
-    cli_run.check_faster(record(slower=True), None, force=False)
-    cli_run.check_faster(record(slower=False), out, force=False)
+    check_faster(record(slower=True), out, force=True)
+    check_faster(record(slower=True), None, force=False)
+    check_faster(record(slower=False), out, force=False)

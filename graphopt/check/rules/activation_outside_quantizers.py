@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphopt.check.dryrun import KERNELS
 from graphopt.check.finding import Finding, Level
 from graphopt.check.quantized import Q
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
 from graphopt.model import node_key, node_label
+from graphopt.ops.kernels import KERNELS
 
 ACTIVATIONS = frozenset(("Relu", "Clip"))
 

@@ -18,10 +18,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from graphopt.check.dryrun import KERNELS
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
+from graphopt.ops.kernels import KERNELS
 
 
 def check(subject: Subject) -> Iterator[Finding]:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphopt.check.dryrun import KERNELS
 from graphopt.check.finding import Finding, Level
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
 from graphopt.model import node_key, node_label
+from graphopt.ops.kernels import KERNELS
 
 
 def check(subject: Subject) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from graphopt.analysis.channels import ChannelGraph, Channels
 from graphopt.model import Model
 from graphopt.passes.prune.realise import Realised, realise
 from graphopt.passes.prune.reference import masked, reference
-from tests.nets import feed_for, outputs_of
+from tests.nets import Net, feed_for, outputs_of
 
 TOLERANCE = 1e-5
 """Of the output's range, in float32: sums run in another order, nothing else differs."""
@@ -19,6 +19,15 @@ TOLERANCE = 1e-5
 
 def channels_of(proto: onnx.ModelProto) -> ChannelGraph:
     return Analyses(Model.load(proto)).get(Channels())
+
+
+def chain(widths: list[int]) -> ChannelGraph:
+    """1x1 convolutions of these widths with a Relu after each, and one of 4 channels."""
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    for width in widths:
+        x = net.op("Relu", net.conv(x, width, 1))
+    return channels_of(net.model(net.conv(x, 4, 1)))
 
 
 def random_removal(graph: ChannelGraph, seed: int) -> NDArray[np.bool_]:

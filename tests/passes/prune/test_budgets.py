@@ -7,7 +7,6 @@ import onnx
 import pytest
 
 from graphopt.analysis import Analyses, Cost
-from graphopt.analysis.channels import ChannelGraph
 from graphopt.errors import UsageError
 from graphopt.model import Model
 from graphopt.passes.prune import Prune
@@ -18,7 +17,7 @@ from graphopt.passes.prune.realise import realise
 from graphopt.passes.prune.reference import masked
 from graphopt.pipeline import Context
 from tests.nets import Net
-from tests.passes.prune.oracle import channels_of
+from tests.passes.prune.oracle import chain, channels_of
 
 
 def random_net(seed: int) -> onnx.ModelProto:
@@ -78,14 +77,6 @@ def test_costs_count_as_a_finished_model_does(metric: str) -> None:
         slack = 64 * len(graph.model.graph.nodes) if metric == "size" else 0.5  # the graph's own bytes: names, shapes
         assert abs(cost.count(counts) - of(made, metric)) <= slack
         assert cost.change(counts, 0, -counts[0]) == pytest.approx(cost.count(counts) - cost.count([0, *counts[1:]]))
-
-
-def chain(widths: list[int]) -> ChannelGraph:
-    net = Net()
-    x = net.input(1, 3, 8, 8)
-    for width in widths:
-        x = net.op("Relu", net.conv(x, width, 1))
-    return channels_of(net.model(net.conv(x, 4, 1)))
 
 
 def test_the_choice_is_the_best_of_all_that_come_near() -> None:

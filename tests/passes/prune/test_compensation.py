@@ -19,7 +19,7 @@ from graphopt.passes.prune.reference import masked
 from graphopt.passes.prune.statistics import Statistics, gather
 from graphopt.runtime import feeds_from
 from tests.nets import Net, outputs_of
-from tests.passes.prune.oracle import channels_of
+from tests.passes.prune.oracle import chain, channels_of
 
 Build = Callable[[Net, str], str]
 RIDGE = 1e-9
@@ -145,14 +145,6 @@ def test_channels_that_others_express_go_first() -> None:
 
 
 # -- allocation ----------------------------------------------------------------------------------------------------------------
-
-
-def chain(widths: list[int]) -> ChannelGraph:
-    net = Net()
-    x = net.input(1, 3, 8, 8)
-    for width in widths:
-        x = net.op("Relu", net.conv(x, width, 1))
-    return channels_of(net.model(net.conv(x, 4, 1)))
 
 
 def test_allocation_is_close_to_the_best() -> None:

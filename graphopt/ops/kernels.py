@@ -1,0 +1,3 @@
+"""The operators that multiply activations with weights, where most of the arithmetic is."""
+
+KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
