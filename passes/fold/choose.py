@@ -229,9 +229,9 @@ class _Chooser:
 
     def _choice(self, span: Span) -> Choice | None:
         """The cheapest way to write a span; None if there is none, or not one that pays."""
-        now, shape = self._total(span), self._root_shape(span)
         if span.count == 1:
             return None  # as plain as it can be
+        now, shape = self._total(span), self._root_shape(span)
         ways = self.recipes.of(span, shape, kernel=now.kernels > 0, transposed=now.transposed > 0)
         ways = [w for w in ways if w.operators <= span.count]
         if not ways:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import NamedTuple
 
 from graphopt.analysis import CostTable, ShapeTable
@@ -40,16 +39,13 @@ def present(model: Model, shapes: ShapeTable, costs: CostTable, fused: frozenset
 
 def total(listed: Sequence[Present]) -> Present:
     """All of them together."""
-    return reduce(_plus, listed)
-
-
-def _plus(a: Present, b: Present) -> Present:
-    return Present(
-        a.macs + b.macs,
-        a.written + b.written,
-        a.params + b.params,
-        a.cost + b.cost,
-        a.kernels + b.kernels,
-        a.transposed + b.transposed,
-        a.fused + b.fused,
-    )
+    macs, written, params, cost, kernels, transposed, fused = listed[0]
+    for one in listed[1:]:
+        macs += one.macs
+        written += one.written
+        params += one.params
+        cost += one.cost
+        kernels += one.kernels
+        transposed += one.transposed
+        fused += one.fused
+    return Present(macs, written, params, cost, kernels, transposed, fused)
