@@ -36,6 +36,8 @@ EXACT = "simplify,fold"
 @click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True, help="How many samples to verify on.")
 @click.option("--timing/--no-timing", default=None, help="Measure latency (by default, unless the weights exceed 256 MiB).")
 @click.option("--explain", is_flag=True, help="List every rewrite, and every refusal with its reason.")
+@click.option("--metric", metavar="METRIC", help="What `quant:drop=` counts: agreement, sqnr, or a function module:function.")
+@click.option("--allow-slower", is_flag=True, help="Keep an int8 model that runs slower than float here.")
 @load_options
 @click.option("--unverified", is_flag=True, help="Go on with a model that onnxruntime cannot run; nothing is compared.")
 @limit_options
@@ -56,6 +58,8 @@ def command(
     samples: int,
     timing: bool | None,
     explain: bool,
+    metric: str | None,
+    allow_slower: bool,
     freeze_initializers: bool,
     inline_functions: bool,
     unverified: bool,
@@ -72,6 +76,10 @@ def command(
     with, not to calibrate on. Nothing is written unless every pass keeps its promise.
     """  # noqa: D301 - click wants the backspace itself
     pipeline = Pipeline.parse(passes)
+    if metric is not None:
+        pipeline = pipeline.given("--metric", metric)
+    if allow_slower:
+        pipeline = pipeline.given("--allow-slower", True)
     result = compiled(
         model,
         pipeline,

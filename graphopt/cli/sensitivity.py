@@ -10,6 +10,7 @@ import click
 from rich import box
 from rich.table import Table
 
+from graphopt.analysis import Analyses
 from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument
 from graphopt.cli.progress import watching
 from graphopt.cli.terminal import shortened, show, stdout_width
@@ -19,9 +20,11 @@ from graphopt.guard.limits import Limits
 from graphopt.model import Model
 from graphopt.model.files import refuse_target, write_bytes
 from graphopt.pipeline import DEFAULT_TARGET, Context
+from graphopt.pipeline.context import shapes_of
 from graphopt.pipeline.sensitivity import SURVEYS, Series, survey
 from graphopt.report.plot import svg
-from graphopt.runtime import generated, open_data
+from graphopt.runtime import Session, generated, open_data
+from graphopt.runtime.feeds import bytes_of
 from graphopt.target import Target
 from graphopt.verify import isolated
 from graphopt.verify.contact import begin, first_contact, unlimited
@@ -73,10 +76,15 @@ def command(
     loaded = Model.load(model, freeze_initializers=freeze_initializers, inline_functions=inline_functions)
     if data is not None:
         unlimited()
+    user = None if data is None else open_data(data, loaded, preprocess)
+    first = None if user is None else user.first()
     if watched() is None:
-        isolated.probe(loaded, limits, seed=seed, threads=threads)
-    with first_contact(loaded, limits):
-        feeds = generated(loaded, seed=seed) if data is None else open_data(data, loaded, preprocess)
+        isolated.probe(loaded, limits, feed=first, seed=seed, threads=threads)
+    with first_contact(loaded, limits, given=0 if first is None else bytes_of(first)) as contact:
+        feeds = generated(loaded, seed=seed) if user is None else user
+        contact.admit(Analyses(loaded), shapes_of(feeds))
+        Session(loaded, threads=threads).run(feeds.first())  # what shapes do not tell meets the limits here
+    contact.known(exact=False)
     with watching() as monitor:
         ctx = Context(loaded, target=device, feeds=feeds, seed=seed, threads=threads, monitor=monitor)
         series = survey(name, loaded.copy(), ctx, multiple)

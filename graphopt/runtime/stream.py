@@ -198,7 +198,8 @@ def _stacked(joint: Array, alone: Sequence[Array]) -> bool:
     expected = np.concatenate(alone)
     if joint.shape != expected.shape or joint.dtype.kind not in "biuf":
         return False
-    room = _SAME_ROWS * float(np.ptp(expected.astype(np.float64))) if expected.size else 0.0
+    finite = expected[np.isfinite(expected)].astype(np.float64)
+    room = _SAME_ROWS * float(np.ptp(finite)) if finite.size else 0.0
     return bool(np.allclose(joint, expected, rtol=0.0, atol=room, equal_nan=True))
 
 

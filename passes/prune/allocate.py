@@ -37,6 +37,9 @@ Errors = Sequence[Callable[[int], float]]
 NEAR = 0.99
 """A budget counts as met closely when the result has at least this share of it."""
 
+_TIERS = (NEAR, 0.95, 0.9, 0.8)
+"""Where no choice comes that near, a nearer one goes before one of less error, by these shares: a budget is what may be kept."""
+
 _ROUNDS = 8
 _NODES = 2000
 """Of the search tree: a bound that does not depend on the machine, as a time would."""
@@ -108,10 +111,12 @@ def total(errors: Errors, removed: Sequence[int]) -> float:
     return sum(e(n) for e, n in zip(errors, removed, strict=True))
 
 
-def _rank(cost: Cost, errors: Errors, removed: list[int], target: float) -> tuple[bool, float]:
+def _rank(cost: Cost, errors: Errors, removed: list[int], target: float) -> tuple[int, float, float]:
     count = cost.count(removed)
-    near = NEAR * target <= count <= target
-    return (not near, total(errors, removed) if near else -count if count <= target else count)
+    if count > target:
+        return len(_TIERS) + 1, count, 0.0
+    tier = next((i for i, share in enumerate(_TIERS) if count >= share * target), len(_TIERS))
+    return tier, total(errors, removed), -count
 
 
 # -- greedy ------------------------------------------------------------------------------------------------------------------
@@ -216,13 +221,11 @@ def _settled(cost: Cost, ladders: Ladders, errors: Errors, choice: Sequence[int]
 
 
 def _nearer(cost: Cost, ladders: Ladders, errors: Errors, choice: list[int], target: float) -> list[int]:
-    """The best choice that comes within ``NEAR`` of the budget, of all where they are few, else of those that differ in two groups
-    at most; ``choice`` if none does.
+    """Of all choices, where they are few, the best that comes within ``NEAR`` of the budget, or else the best by ``_rank``; of
+    many the best of those that come within ``NEAR`` and differ from ``choice`` in two groups at most; ``choice`` if none does.
     """
     if math.prod(len(ladder) for ladder in ladders) <= _FEW:
-        every = (list(x) for x in itertools.product(*ladders))
-        near = [x for x in every if NEAR * target <= cost.count(x) <= target]
-        return min(near, key=lambda x: total(errors, x), default=choice)
+        return min((list(x) for x in itertools.product(*ladders)), key=lambda x: _rank(cost, errors, x, target))
     base = cost.count(choice)
     best, least = choice, np.inf
     moves = [(g, n, -cost.change(choice, g, n - choice[g])) for g, ladder in enumerate(ladders) for n in ladder if n != choice[g]]

@@ -135,6 +135,10 @@ class Bias:
             return None
         return self.of(shift)
 
+    def like(self, value: float) -> NDArray[Any] | None:
+        """A bias that is one number everywhere, where a bias can be; None otherwise."""
+        return np.full(self._count, value, self._dtype) if self.possible else None
+
     def of(self, shift: Floats) -> NDArray[Any]:
         """The bias with ``shift`` added, which is in the scale of the weighted sum."""
         return (self._known + self.alpha / self._beta * shift).astype(self._dtype)

@@ -17,12 +17,12 @@ from graphopt.model import Model
 from graphopt.ops.channels import Labels, Mixer
 from graphopt.passes.prune.allocate import NEAR, Curve, allocate, steps, total
 from graphopt.passes.prune.budget import Budget
-from graphopt.passes.prune.compensate import compensated
+from graphopt.passes.prune.compensate import Bias, compensated
 from graphopt.passes.prune.costs import Cost
 from graphopt.passes.prune.dead import Dead, absorbed
 from graphopt.passes.prune.importance import by_activations, by_norm, mixers_of
 from graphopt.passes.prune.latency import Latency
-from graphopt.passes.prune.reference import Weights, masked, reference
+from graphopt.passes.prune.reference import Weights, masked, reference, removed_columns, zeroed
 from graphopt.passes.prune.refit import Refit, Refitter, layers_behind
 from graphopt.passes.prune.reorder import Moves
 from graphopt.passes.prune.sensitivity import Probe, batched, curves, first_tensor, measured_outputs, plan
@@ -116,6 +116,23 @@ class Planner:
             return {}
         return compensated(self.graph, self.graph.flow.mixers, removed, self.statistics, self.settings.ridge)
 
+    def stand_ins(self, removed: Removed) -> Mapping[str, Weights]:
+        """Weights and biases as large as ``recovered`` may make them, for what counts bytes or parameters: a bias where none was,
+        one of its own where several operators shared one, names that are new.
+        """
+        if self.dead is not None or not self.settings.compensate:
+            return {}
+        found: dict[str, Weights] = {}
+        behind = {layer.mixer.node for layer in layers_behind(self.graph, removed, {})} if self.settings.refit else set[str]()
+        for index, mixer in enumerate(self.graph.flow.mixers):
+            columns = removed_columns(self.graph, mixer, removed)
+            value = self.graph.model.value(self.graph.nodes[mixer.node].inputs[mixer.weight])
+            if value is None or not (columns.any() or mixer.node in behind):
+                continue
+            weight = zeroed(value, mixer.columns, columns) if columns.any() else value
+            found[mixer.node] = Weights(weight, Bias(self.graph, mixer).like(index))
+        return found
+
     def recovered(self, removed: Removed) -> Mapping[str, Weights]:
         """New weights for a removal that is settled: compensated, then refitted where held-out samples say that it helps."""
         if self.dead is not None or not self.settings.compensate:
@@ -152,18 +169,33 @@ class Planner:
     def again(self, target: float, after: float) -> float | None:
         """What to plan for, after a plan for ``target`` came to ``after``; None if that is as good as it gets.
 
-        What is counted is exceeded a little at most (operators whose cost the plan did not know). A time that is measured may
+        What is counted is exceeded a little at most (operators whose cost the plan did not know, biases that recovery adds), and
+        where that asked for too much, some is given back. A time that is measured may
         be off the table's either way, and is approached.
         """
         budget = self.budget
         if budget is None or self.reached > target:
             return None
         if not budget.clocked:
-            return target - (after - budget.target) if after > budget.target else None
+            aim = min(self.reached - (after - budget.target), budget.target)
+            if after > budget.target:
+                return aim
+            self.tries += 1
+            return None if after >= NEAR * budget.target or aim <= target or self.tries > _TRIES else aim
         self.tries += 1
         if self.tries > _TRIES or _CLOSE * budget.target <= after <= budget.target:
             return None
         return target * min(budget.target / after * (1.0 if after < budget.target else 0.985), 1.5)
+
+    def finer(self) -> int | None:
+        """The largest half, quarter, eighth ... of the step with which the budget could be met; None if there is none."""
+        step = self.settings.multiple // 2
+        while step and self.budget is not None:
+            cost = self.budget.cost(self.graph, self.groups)
+            if cost.count([steps(g, step)[-1] for g in self.groups]) <= self.budget.target:
+                return step
+            step //= 2
+        return None
 
     def by_budget(self, target: float) -> Labels:
         """What brings the model to ``target`` of the budget's metric at the least error of its output."""

@@ -182,13 +182,21 @@ class Prune(Pass):
                 continue
             if planner.budget is None or target is None:
                 return removed
-            after = planner.budget.measured(result.model)
+            after = planner.budget.measured(self._recovered_size(planner, removed, result.model))
             if nearest < after <= planner.budget.target or best is None:
                 best, nearest = removed, after if after <= planner.budget.target else -1.0
             target = planner.again(target, after)
             if target is None:
                 return best
         return best
+
+    @staticmethod
+    def _recovered_size(planner: Planner, removed: NDArray[np.bool_], model: Model) -> Model:
+        """``model``, or where parameters or bytes are counted, one as large as recovery may make it."""
+        counts = planner.budget is not None and planner.budget.metric in ("params", "size")
+        if not counts or not (updates := planner.stand_ins(removed)):
+            return model
+        return realise(masked(planner.graph, removed, updates), planner.graph, removed).model
 
     def _budget(self, graph: ChannelGraph, ctx: Context) -> Budget | None:
         """What was asked for; None if that is no budget."""
@@ -296,7 +304,10 @@ class Prune(Pass):
             f"at most {1 - reached:.1%} of the {budget.words} can go: the rest belongs to channels that are frozen{idle} or {least}"
         )
         if getattr(self, budget.metric) is not None:
-            hint = f"ask for {budget.metric}={reached + 0.005:.2f} or more, or a smaller multiple"
+            finer = planner.finer()
+            ways = [] if reached >= 0.995 else [f"ask for {budget.metric}={reached + 0.005:.2f} or more"]
+            ways += [] if finer is None else [f"take multiple={finer}, with which it can be met"]
+            hint = ", or ".join(ways) or "`graphopt groups` says what keeps the channels"
             raise BudgetError("GO401", str(self), why, hint)
         outcome.notes.append(why)
 

@@ -169,14 +169,16 @@ class Refitter:
 
     def _layer(self, layer: Layer, place: int, result: Refit) -> None:
         bias = Bias(self.graph, layer.mixer)
+        if not bias.alpha:
+            return  # whatever the weights are, nothing is made of them
         base = self._base(layer, bias, self.updates)
         fit, held = (self._sums(layer, kind, place) for kind in ("fit", "held"))
         if not fit.finite or not held.finite:
             return
         candidates = {"": base, **_candidates(fit, held, base, bias)}
-        words = [{_W: self._weights(layer, c).weight, _B: bias.of(c.shift.reshape(-1))} for c in candidates.values()]
-        if not bias.possible:
-            words = [{_W: w[_W]} for w in words]
+        words = [{_W: self._weights(layer, c).weight} for c in candidates.values()]
+        if bias.possible:
+            words = [w | {_B: bias.of(c.shift.reshape(-1))} for w, c in zip(words, candidates.values(), strict=True)]
         free = _loosened(self._proto, self.graph, layer.mixer, bias.possible)
         errors = self._expected.errors(self._walk.tried("held", free, self._expected.names, words), len(words))
         best = int(np.argmin(errors))

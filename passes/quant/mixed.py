@@ -12,6 +12,7 @@ figure is met; then each is given back that turns out not to be needed, the cost
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -73,13 +74,18 @@ def _is_scores(value: NDArray[Any]) -> bool:
 def _imported(metric: str) -> Callable[[Outputs, Outputs], float]:
     module, _, name = metric.partition(":")
     hint = "name a function as module:function (a colon is %3a in a pipeline); it takes outputs and inputs by name"
+    if "" not in sys.path:
+        sys.path.append("")  # an installed command does not look where it is called, and there the function is
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError("GO931", "quant:metric", f"'{metric}' cannot be imported: {error}", hint) from None
+    except Exception as error:  # importing runs the user's code
+        raise UsageError("GO931", "quant:metric", f"'{metric}' cannot be imported: {error}", hint) from error
 
     def score(outputs: Outputs, feed: Outputs) -> float:
-        value: Any = found(outputs, feed)
+        try:
+            value: Any = found(outputs, feed)
+        except Exception as error:  # the user's code may raise anything, and it is the user's to mend
+            raise UsageError("GO931", "quant:metric", f"'{metric}' fails: {type(error).__name__}: {error}", hint) from error
         if np.ndim(value) != 0 or not np.issubdtype(np.asarray(value).dtype, np.number):
             raise UsageError("GO931", "quant:metric", f"'{metric}' gives {type(value).__name__}, not a number", hint)
         return float(value)

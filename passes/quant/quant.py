@@ -66,6 +66,9 @@ class Quant(Pass):
     allow_slower: bool = option(False, "keep a result that runs slower than float here")
 
     def run(self, model: Model, ctx: Context) -> Outcome:
+        if self.metric != "auto" and self.drop is None:
+            hint = "add how much of it may be lost, as `quant:drop=0.5`"
+            raise UsageError("GO931", "quant:metric", f"'{self.metric}' counts nothing without quant:drop", hint)
         scheme = ctx.target.int8
         if scheme is None:
             why = f"target {ctx.target.name} states no integer kernels"
@@ -231,10 +234,11 @@ class _Run:
             "reached": round(reached, 3),
             "limit": round(wanted_figure.limit, 3),
         }
+        what = f"{wanted_figure.name} {reached:.4g}"
         if reached < wanted_figure.limit:
-            self.out.notes.append(
-                f"{wanted_figure.name} {reached:.4g}, short of {wanted_figure.limit:.4g} with all kernels in float"
-            )
+            self.out.notes.append(f"{what}, short of {wanted_figure.limit:.4g} with all kernels in float")
+        else:
+            self.out.notes.append(f"{what}, at least {wanted_figure.limit:.4g} wanted; kernels kept in float for it: {len(kept)}")
 
     def slower(self, choice: Choice) -> bool:
         """Whether the result is slower than float, where that can be measured and was not asked for."""

@@ -155,7 +155,7 @@ BOMBS = [
 ]
 
 
-@pytest.mark.parametrize("command", ["run", "inspect", "groups"])
+@pytest.mark.parametrize("command", ["run", "inspect", "groups", "sensitivity"])
 @pytest.mark.parametrize(("make", "told"), BOMBS, ids=[make.__name__ for make, _ in BOMBS])
 def test_a_bomb_is_one_error(make: Callable[[], onnx.ModelProto], told: bool, command: str, tmp_path: Path) -> None:
     onnx.save(make(), tmp_path / "model.onnx")
@@ -169,7 +169,7 @@ def test_a_bomb_is_one_error(make: Callable[[], onnx.ModelProto], told: bool, co
     done = subprocess.run(called, capture_output=True, text=True, check=False, cwd=tmp_path, env=ENV, timeout=300)
     *lines, peak = done.stderr.splitlines()
     assert int(peak) < 2**20  # KiB
-    if command == "run" or told:
+    if command in ("run", "sensitivity") or told:
         assert done.returncode == 2
         assert lines[0].startswith("error[GO042]: model.onnx: ")
         assert "--memory-limit" in lines[1]
@@ -186,6 +186,19 @@ def test_memory_can_be_granted(tmp_path: Path) -> None:
     assert (refused.returncode, refused.stderr[:12]) == (2, "error[GO042]")
     assert cli("inspect", "model.onnx", "--memory-limit", "64MiB", cwd=tmp_path).returncode == 0
     assert cli("inspect", "model.onnx", "--memory-limit", "0", cwd=tmp_path).returncode == 0
+
+
+def test_what_is_known_to_be_harmless_may_take_what_many_samples_take(tmp_path: Path) -> None:
+    """One sample takes 128 MiB, eight together more than a model may take that nobody has run."""
+    net = Net(opset=18)
+    x = net.op("Reshape", net.input("n", 4), net.const(np.array([-1, 4, 1, 1])))
+    x = net.op("Expand", x, net.const(np.array([1, 4, 512, 512])))
+    for inputs, outputs in ((4, 128), (128, 4)):
+        x = net.op("Conv", x, net.const(net.random(outputs, inputs, 1, 1)))
+    onnx.save(unchecked(net, net.op("GlobalAveragePool", x)), tmp_path / "model.onnx")
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).random((16, 4), np.float32))
+    done = cli("sensitivity", "model.onnx", "-d", "data.npy", "--multiple", "64", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_limit_that_is_none_is_a_wrong_option(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from graphopt.errors import ModelError
 from graphopt.model import Model
 from graphopt.runtime import MinMax, Session, collect, feeds_from, stream
 from graphopt.runtime.prefix import prefix
-from graphopt.runtime.stream import tensor_bytes, tensor_groups
+from graphopt.runtime.stream import rows_independent, tensor_bytes, tensor_groups
+from tests.nets import Net
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]>\n'
 CHAIN = (
@@ -79,6 +80,12 @@ def test_batches_are_not_used_where_rows_depend_on_one_another(text: str, name: 
     assert len(found[name]) == 6
     for got, expected in zip(found[name], streamed(model, [name], feeds)[name], strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_rows_that_are_not_finite_are_rows() -> None:
+    net = Net()
+    model = Model.load(net.model(net.op("Log", net.input("n", 4))))
+    assert rows_independent(Session(model), feeds_from(np.full((8, 4), -1, np.float32), model), 4)
 
 
 def test_feeds_of_different_shapes_are_not_joined() -> None:

@@ -57,7 +57,10 @@ class ChannelGraph:
         return found / self.cost.macs if self.cost.macs else 0.0
 
     def factors(self) -> Iterator[tuple[float, tuple[Labels, ...]]]:
-        """Multiply-accumulates of all that mixes, each with the classes along the axes that they are proportional to."""
+        """Multiply-accumulates of all that mixes, each with the classes along the axes that they are proportional to.
+
+        Of what mixes nothing that could go (an Einsum on the graph's input) they are proportional to what it makes.
+        """
         weights = Counter[str]()
         for mixer in self.flow.mixers:
             weights[mixer.node] += self._elements(mixer)
@@ -66,9 +69,11 @@ class ChannelGraph:
             share = self._elements(mixer) / max(1, weights[mixer.node])
             yield self._macs(mixer.node) * share, (rows_of(self.flow, node, mixer), columns_of(self.flow, node, mixer))
         for one in self.flow.products:
-            layout = self.flow.tensors.get(one.node)
-            made = [f.labels.reshape(-1) for f in layout.fields] if layout is not None else []
-            yield self._macs(one.node), tuple(self.flow.table.find(x.reshape(-1)) for x in (one.labels, *made) if x.size)
+            yield self._macs(one.node), self._classes(one.labels, *self._made(one.node))
+        known = {m.node for m in self.flow.mixers} | {p.node for p in self.flow.products}
+        for name in (n for n in self.nodes if n not in known):
+            if self._macs(name) > 0 and self._made(name):
+                yield self._macs(name), self._classes(*self._made(name))
 
     def weight(self, mixer: Mixer) -> NDArray[Any] | None:
         """The weight of a mixer, dequantized if it is kept in integers; None if it is not constant."""
@@ -86,6 +91,14 @@ class ChannelGraph:
             v.astype(np.float64).reshape(shape if v.size > 1 else ()) for v in [*known[1:], np.zeros(())][:2] if v is not None
         )
         return ((data - zero) * scale).astype(np.float32)
+
+    def _made(self, node: str) -> list[Labels]:
+        """The labels of what a node makes."""
+        layout = self.flow.tensors.get(node)
+        return [] if layout is None else [f.labels for f in layout.fields]
+
+    def _classes(self, *labels: Labels) -> tuple[Labels, ...]:
+        return tuple(self.flow.table.find(x.reshape(-1)) for x in labels if x.size)
 
     def _macs(self, node: str) -> float:
         cost = self.cost.of(self.nodes[node])

@@ -64,7 +64,7 @@ class Group:
 
     def step(self, multiple: int) -> int:
         """The least number of units that keeps every operator's width a multiple of ``multiple``."""
-        return math.lcm(1, *(multiple // math.gcd(multiple, k) for k in self.widths))
+        return math.lcm(1, *(multiple // math.gcd(multiple, k) for k in self.widths or (1,)))
 
 
 @dataclass(slots=True)

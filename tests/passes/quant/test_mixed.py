@@ -6,6 +6,8 @@ Oracles: all subsets, tried out; the graph that onnxruntime runs; a clock that s
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from graphopt.cli.main import run as graphopt
 from graphopt.errors import UsageError
@@ -121,10 +124,37 @@ def test_a_users_own_figure() -> None:
     assert outcome.changed and outcome.facts["kept"] == []
 
 
-@pytest.mark.parametrize("metric", ["nosuch:thing", "math:nosuch", "plain", "os:getcwd"])
+@pytest.mark.parametrize("metric", ["nosuch:thing", "math:nosuch", "plain", "os:getcwd", f"{__name__}:raises", f"{__name__}:text"])
 def test_a_figure_that_is_none(metric: str) -> None:
-    with pytest.raises((UsageError, TypeError), match=r"GO931|takes"):
+    with pytest.raises(UsageError, match="GO931"):
         quantize(sensitive(), drop=1.0, metric=metric, placement="kernels")
+
+
+def raises(outputs: Mapping[str, NDArray[Any]], feed: Mapping[str, NDArray[Any]]) -> float:
+    raise LookupError(f"nothing for {len(outputs)} of {len(feed)}")
+
+
+def text(outputs: Mapping[str, NDArray[Any]], feed: Mapping[str, NDArray[Any]]) -> str:
+    return f"{len(outputs)} of {len(feed)}"
+
+
+def test_a_figure_without_a_limit_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="GO931"):
+        quantize(sensitive(), metric="sqnr", placement="kernels")
+
+
+def test_the_figure_of_a_file_beside_one(tmp_path: Path) -> None:
+    """As who writes one calls it: from the folder that the function is in, by the installed command."""
+    proto = sensitive()
+    (tmp_path / "mine.py").write_text("def worst(outputs, feed):\n    return -max(abs(v).max() for v in outputs.values())\n")
+    onnx.save(proto, str(tmp_path / "in.onnx"))
+    np.savez(tmp_path / "data.npz", x=np.concatenate([f["x"] for f in data(proto)]))
+    command = str(Path(sys.executable).with_name("graphopt"))
+    words = ["run", "in.onnx", "--passes", "quant:drop=50:placement=kernels", "--metric", "mine:worst", "--data", "data.npz"]
+    words += ["-o", "out.onnx", "--no-timing"]
+    done = subprocess.run([command, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mine:worst" in done.stdout + done.stderr
 
 
 # -- never slower ----------------------------------------------------------------------------------------------------------
@@ -148,9 +178,11 @@ def test_slower_than_float_is_left_in_float(
         assert model.proto().SerializeToString() == proto.SerializeToString()
 
 
-@pytest.mark.parametrize(("slower", "code"), [(False, 0), (True, 1)])
+@pytest.mark.parametrize(
+    ("slower", "flags", "code"), [(False, [], 0), (True, [], 1), (True, ["--allow-slower"], 0)], ids=["faster", "slower", "allowed"]
+)
 def test_exit_code_of_a_model_that_is_left_in_float(
-    slower: bool, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slower: bool, flags: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CLOCK, lambda *_: Verdict(1.5 if slower else 0.5, slower))
     proto = sensitive()
@@ -158,5 +190,6 @@ def test_exit_code_of_a_model_that_is_left_in_float(
     onnx.save(proto, str(path))
     np.savez(tmp_path / "data.npz", x=np.concatenate([f["x"] for f in data(proto)]))
     words = ["run", str(path), "--passes", "quant", "--data", str(tmp_path / "data.npz"), "-o", str(tmp_path / "out.onnx")]
-    assert graphopt([*words, "--no-timing"]) == code
-    assert (tmp_path / "out.onnx").exists()
+    assert graphopt([*words, *flags, "--no-timing"]) == code
+    integer = {n.op_type for n in onnx.load(tmp_path / "out.onnx").graph.node} & {"QuantizeLinear"}
+    assert bool(integer) is (code == 0)
