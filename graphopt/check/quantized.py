@@ -8,49 +8,15 @@ DequantizeLinear and everything that reads it is a QuantizeLinear, perhaps behin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import numpy as np
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
 
 from graphopt.model import Model, node_key
-from graphopt.model.domains import STANDARD
+from graphopt.ops.quantizers import DQ, QUANTIZER_DOMAINS, Q, Scale, dequantize, scale_of
 from graphopt.target import Int8Scheme
 
-Q, DQ = "QuantizeLinear", "DequantizeLinear"
-_DOMAINS = STANDARD | {"com.microsoft"}
 INTEGER_OPS = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """The constant parameters of a quantizer; ``zero`` is None where none is given (then it is 0 of uint8, or of the input), and
-    ``block`` 0 where a scale is not for a block of elements along the axis.
-    """
-
-    scale: NDArray[Any]
-    zero: NDArray[Any] | None
-    axis: int
-    block: int = 0
-
-    def same(self, other: Scale) -> bool:
-        """Whether both quantize alike."""
-        first, second = (np.zeros((), np.int8) if s.zero is None else s.zero for s in (self, other))
-        if first.ndim and second.ndim and first.shape != second.shape:
-            return False
-        kinds = [None if s.zero is None else s.zero.dtype for s in (self, other)]
-        alike = kinds[0] == kinds[1] or None in kinds
-        per_axis = self.scale.size > 1
-        return (
-            self.scale.shape == other.scale.shape
-            and np.array_equal(self.scale, other.scale)
-            and bool(np.all(first == second))
-            and alike
-            and (not per_axis or (self.axis, self.block) == (other.axis, other.block))
-        )
 
 
 class Quantizers:
@@ -67,18 +33,11 @@ class Quantizers:
 
     def nodes(self, *ops: str) -> Iterator[gs.Node]:
         """The quantizing nodes of the main graph."""
-        return (n for n in self.model.graph.nodes if n.op in ops and (n.domain in _DOMAINS or not n.domain))
+        return (n for n in self.model.graph.nodes if n.op in ops and (n.domain in QUANTIZER_DOMAINS))
 
     def scale(self, node: gs.Node) -> Scale | None:
         """The parameters of a quantizing node, None if they are no constants."""
-        if len(node.inputs) < 2:
-            return None
-        scale = self.model.value(node.inputs[1])
-        given = len(node.inputs) > 2 and bool(node.inputs[2].name)
-        zero = self.model.value(node.inputs[2]) if given else None
-        if scale is None or (given and zero is None):
-            return None
-        return Scale(scale, zero, int(node.attrs.get("axis", 1)), int(node.attrs.get("block_size", 0)))
+        return scale_of(self.model, node)
 
     def dequantized(self, tensor: gs.Tensor) -> gs.Node | None:
         """The DequantizeLinear that makes a tensor."""
@@ -164,29 +123,3 @@ def strip(model: Model) -> None:
         model.remove(node)
     model.edited()
     model.sweep()
-
-
-def dequantize(stored: NDArray[Any], scale: Scale) -> NDArray[Any] | None:
-    """(q - zero) * scale, element by element; None if there are more or fewer parameters than ``stored`` has channels or blocks."""
-    zero = np.zeros((), stored.dtype) if scale.zero is None else scale.zero
-    factors, zeros = (_spread(np.asarray(one).astype(np.float64), stored.shape, scale) for one in (scale.scale, zero))
-    if factors is None or zeros is None:
-        return None
-    return np.asarray((stored.astype(np.float64) - zeros) * factors, np.float32)
-
-
-def _spread(parameter: NDArray[Any], shape: tuple[int, ...], scale: Scale) -> NDArray[Any] | None:
-    """A parameter in a shape that broadcasts to ``shape``: one for all, one a channel, or one a block of a channel."""
-    if parameter.size == 1:
-        return parameter.reshape(())
-    rank = len(shape)
-    if not -rank <= scale.axis < rank:
-        return None
-    axis = scale.axis % rank
-    if parameter.shape == (shape[axis],):
-        return parameter.reshape([-1 if i == axis else 1 for i in range(rank)])
-    if scale.block > 0:
-        blocks = tuple(-(-n // scale.block) if i == axis else n for i, n in enumerate(shape))
-        if parameter.shape == blocks:
-            return np.take(np.repeat(parameter, scale.block, axis), np.arange(shape[axis]), axis)
-    return None

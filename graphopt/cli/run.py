@@ -38,6 +38,7 @@ EXACT = "simplify,fold"
 @click.option("--explain", is_flag=True, help="List every rewrite, and every refusal with its reason.")
 @click.option("--metric", metavar="METRIC", help="What `quant:drop=` counts: agreement, sqnr, or a function module:function.")
 @click.option("--allow-slower", is_flag=True, help="Keep an int8 model that runs slower than float here.")
+@click.option("--requantize", is_flag=True, help="Drop the quantizers that the model comes with, and make them anew.")
 @load_options
 @click.option("--unverified", is_flag=True, help="Go on with a model that onnxruntime cannot run; nothing is compared.")
 @limit_options
@@ -60,6 +61,7 @@ def command(
     explain: bool,
     metric: str | None,
     allow_slower: bool,
+    requantize: bool,
     freeze_initializers: bool,
     inline_functions: bool,
     unverified: bool,
@@ -78,8 +80,9 @@ def command(
     pipeline = Pipeline.parse(passes)
     if metric is not None:
         pipeline = pipeline.given("--metric", metric)
-    if allow_slower:
-        pipeline = pipeline.given("--allow-slower", True)
+    for flag, wanted in (("--allow-slower", allow_slower), ("--requantize", requantize)):
+        if wanted:
+            pipeline = pipeline.given(flag, True)
     result = compiled(
         model,
         pipeline,

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 
 from graphopt.model import Model
 from graphopt.passes.quant.affine import Params, params
+from graphopt.passes.quant.given import NONE_GIVEN, Given
 from graphopt.passes.quant.insert import Inserter
 from graphopt.passes.quant.placement import Placement
 from graphopt.passes.quant.ranges import Histogram, Rule
@@ -51,6 +52,7 @@ class Draft:
         per_channel: whether weights have a scale a channel.
         rounded: whether weights are rounded with their sums in mind (``rounding.data_free``) instead of to the nearest.
         replan: makes a plan for a copy of ``model``.
+        given: what the quantizers said that the model came with.
     """
 
     model: Model
@@ -60,6 +62,7 @@ class Draft:
     per_channel: bool
     rounded: bool
     replan: Callable[[Model], Plan]
+    given: Given = NONE_GIVEN
 
     @property
     def q_max(self) -> int:
@@ -77,7 +80,7 @@ class Draft:
         of = self.parameters(rule, plan)
         weights = self.weights(of, plan) | {key: one.weight for key, one in fitted.items()}
         biases = {key: one.bias for key, one in fitted.items() if one.bias is not None}
-        Inserter(model, plan.units, plan.placement, self.scheme).insert(plan.tensors, of, weights, biases)
+        Inserter(model, plan.units, plan.placement, self.scheme, self.given.whole).insert(plan.tensors, of, weights, biases)
         model.sweep()
 
     def parameters(self, rule: Rule, plan: Plan | None = None) -> dict[str, Params]:
@@ -90,6 +93,8 @@ class Draft:
             )
             for name, histogram in self.seen.items()
         }
+        for name in sorted(self.given.activations.keys() & plan.roots.keys(), key=lambda n: plan.roots[n] == n):
+            made[plan.roots[name]] = self.given.activations[name]
         return {tensor.name: made[plan.roots[tensor.name]] for tensor in plan.tensors}
 
     def weights(self, of: Mapping[str, Params], plan: Plan | None = None) -> dict[str, Weight]:
@@ -99,6 +104,10 @@ class Draft:
             if unit.weight is None or unit.axis is None:
                 continue
             s_x = np.float32(of[unit.data[0].name].scale)
+            given = self.given.weight(unit.head.inputs[1].name, unit.axis, s_x, unit.bias)
+            if given is not None:
+                made[unit.key] = given
+                continue
             weight = quantize_weight(
                 unit.weight, unit.axis, s_x, unit.bias, q_max=self.q_max, per_channel=self.scheme.per_channel and self.per_channel
             )
@@ -115,7 +124,7 @@ class Draft:
         return [
             Job(u, weights[u.key], u.data[0].name, np.float32(of[u.data[0].name].scale))
             for u in self.plan.kernels
-            if u.key in weights and readers[id(u.head.inputs[1])] == 1
+            if u.key in weights and readers[id(u.head.inputs[1])] == 1 and u.head.inputs[1].name not in self.given.weights
         ]
 
     def network(self, rule: Rule, jobs: Sequence[Job]) -> tuple[Model, dict[str, Place]]:

@@ -14,7 +14,7 @@ output is read by a QuantizeLinear alone, which is what lets the runtime make an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,16 @@ Floats = NDArray[np.float64]
 
 
 class Inserter:
-    """Edits one model."""
+    """Edits one model; ``whole`` are the tensors that not even float readers read as they are."""
 
-    def __init__(self, model: Model, units: Sequence[Unit], placement: Placement, scheme: Int8Scheme) -> None:
+    def __init__(
+        self, model: Model, units: Sequence[Unit], placement: Placement, scheme: Int8Scheme, whole: Collection[str] = ()
+    ) -> None:
         self.model = model
         self.units = units
         self.placement = placement
         self.scheme = scheme
+        self.whole = whole
         self.integer = [u for u in units if u.key in placement.int8]
         self._dequantized: dict[int, gs.Tensor] = {}
         self._scalars: dict[tuple[str, bytes], gs.Constant] = {}
@@ -61,7 +64,7 @@ class Inserter:
                 self.weight(unit, weights[unit.key], of[unit.data[0].name].scale, biases.get(unit.key, unit.bias))
         makers = {id(t) for u in self.integer if u.key not in self.placement.float_result for t in u.outputs}
         for tensor in tensors:
-            if id(tensor) in makers:
+            if id(tensor) in makers or tensor.name in self.whole:
                 self.integer_made(tensor, of[tensor.name])
             else:
                 self.float_made(tensor, of[tensor.name])
@@ -72,7 +75,7 @@ class Inserter:
     # -- activations -----------------------------------------------------------------------------------------------------------
 
     def integer_made(self, tensor: gs.Tensor, p: Params) -> None:
-        """Behind a tensor that an integer unit computes: everybody reads the dequantized value."""
+        """Behind a tensor that an integer unit computes, or one of ``whole``: everybody reads the dequantized value."""
         if self.model.is_output(tensor):
             raw = self.model.variable(f"{tensor.name}_float", tensor.dtype, tensor.shape)
             producer = tensor.inputs[0]

@@ -33,6 +33,7 @@ import onnx_graphsurgeon as gs
 from graphopt.model import Model
 from graphopt.ops import Facts
 from graphopt.ops.facts import elements, static
+from graphopt.passes.quant.given import NONE_GIVEN, Given
 from graphopt.passes.quant.units import Unit, captured
 from graphopt.target import CostTable, Target
 from graphopt.target.costs import Counts, Domain
@@ -81,12 +82,22 @@ class _Edge:
 class Placer:
     """Builds and cuts the network for one model."""
 
-    def __init__(self, model: Model, units: Sequence[Unit], facts: Facts, target: Target, *, float_head: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        units: Sequence[Unit],
+        facts: Facts,
+        target: Target,
+        *,
+        float_head: bool,
+        given: Given = NONE_GIVEN,
+    ) -> None:
         self.units = units
         self.facts = facts
         self.target = target
         self.costs: CostTable = target.costs
         self.float_head = float_head
+        self.given = given
         self.edges = _edges(model, units)
 
     def place(self, policy: Policy) -> Placement:
@@ -112,7 +123,7 @@ class Placer:
         int8 = frozenset(u.key for u in self.units if f"u:{u.key}" in integer)
         return Placement(
             int8,
-            frozenset(e.tensor.name for e in self.edges if self.exists(e, integer)),
+            frozenset(e.tensor.name for e in self.edges if self.exists(e, integer) or e.tensor.name in self.given.activations),
             frozenset(u.key for u in self.units if u.key in int8 and f"o:{u.key}" not in integer),
             value / 1000.0,
             math.fsum(self.cost(u, "float") for u in self.units),
@@ -131,7 +142,7 @@ class Placer:
             _infinite(graph, me, "sink")
         else:
             _add(graph, me, "sink", self.cost(unit, "int8"))
-        if forced and unit.kernel and unit.reason is None:
+        if unit.reason is None and unit.kernel and (forced or self.trained(unit)):
             _infinite(graph, "source", me)
         else:
             _add(graph, "source", me, self.cost(unit, "float"))
@@ -156,6 +167,10 @@ class Placer:
                 _infinite(graph, real, "sink")
         if edge.leaves:
             _infinite(graph, real, "sink")
+
+    def trained(self, unit: Unit) -> bool:
+        """Whether the model came with integers for all that the kernel multiplies."""
+        return unit.head.inputs[1].name in self.given.weights and unit.data[0].name in self.given.activations
 
     # -- costs -------------------------------------------------------------------------------------------------------------------
 

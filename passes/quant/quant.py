@@ -15,6 +15,7 @@ from graphopt.ops.kernels import KERNELS
 from graphopt.passes.quant.draft import Draft, Plan, roots
 from graphopt.passes.quant.equalize import ChannelStats, equalize, wanted
 from graphopt.passes.quant.fidelity import Judge
+from graphopt.passes.quant.given import NONE_GIVEN, is_in_training, is_quantized, take
 from graphopt.passes.quant.mixed import figure, keep_fewest
 from graphopt.passes.quant.opset import raise_opset
 from graphopt.passes.quant.placement import Placement, Placer, Policy
@@ -27,10 +28,6 @@ from graphopt.passes.quant.speed import compare
 from graphopt.passes.quant.units import Reason, Unit, UnitBuilder
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 from graphopt.target import Int8Scheme
-
-QUANTIZERS = frozenset(
-    ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +61,7 @@ class Quant(Pass):
     )
     metric: str = option("auto", "what drop counts: agreement, sqnr, auto (by the outputs' shape), or a function module%3afunction")
     allow_slower: bool = option(False, "keep a result that runs slower than float here")
+    requantize: bool = option(False, "drop the quantizers that the model comes with, and make them anew")
 
     def run(self, model: Model, ctx: Context) -> Outcome:
         if self.metric != "auto" and self.drop is None:
@@ -73,15 +71,10 @@ class Quant(Pass):
         if scheme is None:
             why = f"target {ctx.target.name} states no integer kernels"
             return Outcome(refusals=[Refusal(model.label, "no-int8-scheme", why)])
-        if is_quantized(model.graph):
-            why = "it has quantizers already; they are left as they are"
+        if is_quantized(model.graph) and not self.requantize and not is_in_training(model):
+            why = "it has quantizers and stored integers already; they are left as they are (quant:requantize makes them anew)"
             return Outcome(refusals=[Refusal(model.label, "already-quantized", why)])
         return _Run(self, model, ctx, scheme).outcome()
-
-
-def is_quantized(graph: gs.Graph) -> bool:
-    """Whether there is any quantizer or integer kernel, of ONNX or of onnxruntime."""
-    return any(n.op in QUANTIZERS or n.op.startswith("QLinear") or n.op == "QGemm" for n in graph.nodes)
 
 
 class _Run:
@@ -96,6 +89,7 @@ class _Run:
         self.boundless: set[str] = set()
         """Tensors that are NaN or infinite on the data: no scale could hold them."""
         self.stats: dict[str, ChannelStats] = {}
+        self.given = NONE_GIVEN
         self.out = Outcome()
 
     def outcome(self) -> Outcome:
@@ -141,7 +135,12 @@ class _Run:
     # -- planning ----------------------------------------------------------------------------------------------------------------
 
     def prepare(self, model: Model) -> Reason | None:
-        """Opset and rewrites."""
+        """What quantizers say that are there, then opset and rewrites."""
+        if is_quantized(model.graph):
+            given = take(model)
+            if isinstance(given, Reason):
+                return given
+            self.given = NONE_GIVEN if self.options.requantize else given
         why = raise_opset(model, self.scheme.min_opset)
         if why is not None:
             return Reason("opset", f"it cannot be raised to opset {self.scheme.min_opset}: {why}")
@@ -158,7 +157,7 @@ class _Run:
         for unit in units:
             if unit.reason is None and any(t.name in self.boundless for t in [*unit.data, *unit.outputs]):
                 unit.reason = Reason("not-finite", "what it reads or computes is NaN or infinite on the data")
-        placer = Placer(model, units, facts, self.ctx.target, float_head=float_head)
+        placer = Placer(model, units, facts, self.ctx.target, float_head=float_head, given=self.given)
         placement = placer.place(self.options.placement)
         tensors = [e.tensor for e in placer.edges if e.tensor.name in placement.quantized]
         return Plan(units, placement, tensors, roots(units, placement, tensors))
@@ -166,7 +165,7 @@ class _Run:
     def observed(self, model: Model) -> Draft:
         """A plan for ``model``, and what was seen of its activations; none of them is NaN or infinite anywhere."""
         seen: dict[str, Histogram] = {}
-        if self.ctx.calibrated and self.options.equalize != "off":
+        if self.ctx.calibrated and self.options.equalize != "off" and not self.given.activations:
             spaces = SpaceBuilder(model, self.plan(model).units, self.facts(model)).build()
             self.stats = {name: ChannelStats(axis) for name, axis in wanted(spaces).items()}
         beside: Mapping[str, ChannelStats] = self.stats
@@ -184,7 +183,7 @@ class _Run:
 
     def draft(self, model: Model, plan: Plan, seen: Mapping[str, Histogram]) -> Draft:
         rounded = self.options.rounding == "data-free" or (self.options.rounding == "auto" and not self.ctx.calibrated)
-        return Draft(model, plan, seen, self.scheme, self.options.weights == "per-channel", rounded, self.plan)
+        return Draft(model, plan, seen, self.scheme, self.options.weights == "per-channel", rounded, self.plan, self.given)
 
     @property
     def counted(self) -> bool:
@@ -244,9 +243,8 @@ class _Run:
         """Whether the result is slower than float, where that can be measured and was not asked for."""
         if self.options.allow_slower or self.options.placement == "kernels":
             return False
-        verdict = compare(
-            choice.draft.trial(choice.rule, choice.fitted), self.model, self.ctx.feeds.first(), self.ctx.target, self.ctx.threads
-        )
+        integer = choice.draft.trial(choice.rule, choice.fitted)
+        verdict = compare(integer, choice.draft.model, self.ctx.feeds.first(), self.ctx.target, self.ctx.threads)
         if verdict is not None:
             self.out.facts["time_over_float"] = round(verdict.ratio, 3)
         return verdict is not None and verdict.slower
@@ -279,7 +277,8 @@ class _Run:
         for line in proof.unplanned:
             self.out.notes.append(f"planned in int8, but {line}")
             self.out.refusals.append(Refusal(line, "not-fused", "the runtime did not make an integer kernel of it"))
-        if not self.ctx.calibrated:
+        missing = self.tell_given(choice.draft.plan)
+        if not self.ctx.calibrated and missing:
             self.out.notes.append("NOT calibrated: ranges come from generated inputs, accuracy is not to be trusted; give --data")
         if placement.cost_ns >= placement.float_ns:
             self.out.notes.append(
@@ -300,6 +299,20 @@ class _Run:
             rounding=choice.rounding,
             output_error={name: float(f"{error:.3g}") for name, error in choice.errors.items()},
         )
+
+    def tell_given(self, plan: Plan) -> int:
+        """What became of the quantizers that the model came with; the number of ranges that come from elsewhere."""
+        given = self.given.activations
+        missing = len(set(plan.roots.values()) - {plan.roots[name] for name in given if name in plan.roots})
+        if given:
+            kept = {t.name for t in plan.tensors} & given.keys()
+            weights = sum(u.head.inputs[1].name in self.given.weights for u in plan.kernels)
+            self.out.notes.append(f"kept as given: {len(kept)} activations, {weights} weights; {missing} more quantized")
+            self.out.facts["given"] = {"activations": len(kept), "weights": weights, "added": missing}
+            left = sorted(given.keys() - kept)
+            if left:
+                self.out.notes.append(f"quantizers that no integer kernel reads are left out: {_listed(left)}")
+        return missing
 
     def explain(self, units: Sequence[Unit], placement: Placement | None = None) -> None:
         """A refusal for every kernel that stays in float, and for every other operator that does so next to integers."""

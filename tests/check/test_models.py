@@ -41,8 +41,7 @@ def test_before_and_after(path: Path, tmp_path: Path) -> None:
     hold(path, tmp_path, "fold,quant", "GO1", "GO2")
 
 
-LEFT = pytest.mark.xfail(strict=True, reason="quant leaves a model that has quantizers as it is: training left 2 kernels in float")
-OTHERS = [pytest.param(p, marks=LEFT if p.stem == "cifar_qat" else (), id=p.stem) for p in EACH if p not in QUICK]
+OTHERS = [pytest.param(p, id=p.stem) for p in EACH if p not in QUICK]
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphopt.check import registry
-from graphopt.check.quantized import Scale, dequantize
 from graphopt.check.runner import Settings, check_file
 from graphopt.check.subject import Asked
+from graphopt.ops.quantizers import Scale, dequantize
 from graphopt.target import Target
 from tests.check.number_cases import Integers
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphopt.check.finding import Finding, Level
-from graphopt.check.quantized import Q
 from graphopt.check.rule import Rule
 from graphopt.check.subject import Subject
 from graphopt.model import node_key, node_label
 from graphopt.ops.kernels import KERNELS
+from graphopt.ops.quantizers import Q
 
 ACTIVATIONS = frozenset(("Relu", "Clip"))
 
