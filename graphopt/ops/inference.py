@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections import ChainMap
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import onnx
 from onnx.shape_inference import infer_shapes
@@ -30,6 +31,7 @@ from graphopt.guard.doing import doing
 from graphopt.guard.limits import at_most
 from graphopt.model.domains import STANDARD
 from graphopt.model.protos import graphs_of, nodes_within
+from graphopt.ops.pieces import infer_in_pieces, is_long
 
 ELEMENT_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
 """Those that onnx knows. Inference passes on whatever number a file says."""
@@ -69,10 +71,15 @@ def infer(proto: onnx.ModelProto, *, strict: bool = False, check_type: bool = Fa
     """
     sound = _without_screened(proto)
     with doing("onnx", "inferring shapes"), at_most(_MEMORY + _PER_BYTE * sound.ByteSize()):
-        found = infer_shapes(sound, check_type=check_type, strict_mode=strict, data_prop=False)
+        found = _infer(sound, check_type=check_type, strict=strict, values=False)
         if not _bounded(found.graph) or _strides(found):
             return found
-        return infer_shapes(sound, check_type=check_type, strict_mode=strict, data_prop=True)
+        return _infer(sound, check_type=check_type, strict=strict, values=True)
+
+
+def _infer(proto: onnx.ModelProto, *, check_type: bool, strict: bool, values: bool) -> onnx.ModelProto:
+    run = partial(infer_shapes, check_type=check_type, strict_mode=strict, data_prop=values)
+    return infer_in_pieces(proto, run) if is_long(proto) else run(proto)
 
 
 def screened(node: onnx.NodeProto) -> str:
