@@ -261,9 +261,13 @@ class _Run:
 
     def warn_flat(self, seen: Mapping[str, Histogram]) -> None:
         """Name the tensors whose data says nothing."""
-        flat = [name for name, histogram in seen.items() if histogram.extremes.range == (0.0, 0.0)]
+        values = {name: histogram.extremes.range for name, histogram in seen.items()}
+        zero = [name for name, (low, high) in values.items() if low == high == 0.0]
+        flat = [name for name, (low, high) in values.items() if low == high != 0.0]
+        if zero:
+            self.out.notes.append(f"zero on all data, so its range is a guess: {_listed(zero)}")
         if flat:
-            self.out.notes.append(f"zero on all data, so its range is a guess: {_listed(flat)}")
+            self.out.notes.append(f"one and the same value on all data, so its range is only that: {_listed(flat)}")
 
     # -- telling -----------------------------------------------------------------------------------------------------------------
 

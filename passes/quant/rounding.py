@@ -53,11 +53,10 @@ class Seen:
     def second(self, *, centred: bool) -> Floats:
         """Second moments of x^, [groups, columns, columns]: about the mean, or about zero."""
         q = np.ascontiguousarray(self.quantized.transpose(1, 0, 2))
-        square: Floats = np.matmul(q.transpose(0, 2, 1), q).astype(np.float64) / max(q.shape[1], 1)
-        if not centred:
-            return square
-        mean: Floats = q.mean(axis=1, dtype=np.float64)
-        return square - mean[:, :, None] * mean[:, None, :]
+        if centred:  # before the products: after them, what is all but constant would drown in their rounding
+            q = q - q.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+        moments: Floats = np.matmul(q.transpose(0, 2, 1), q).astype(np.float64) / max(q.shape[1], 1)
+        return moments
 
     @property
     def damping(self) -> float:
