@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from graphopt.cli.main import run as graphopt
 from graphopt.model import Model
@@ -95,3 +96,24 @@ def test_few_samples_and_odd_ones_will_do(name: str) -> None:
     for feed in feeds:
         for wanted, got in zip(exact.run({"x": feed}).values(), integer.run({"x": feed}).values(), strict=True):
             assert np.abs(wanted - got).max() <= 0.05 * np.ptp(wanted)
+
+
+@pytest.mark.parametrize("size", [1e18, 1e-30])
+def test_values_whose_squares_leave_float32(size: float) -> None:
+    """The second convolution is rounded as if what it reads were of middling size."""
+
+    def scaled(by: float) -> onnx.ModelProto:
+        net = Net(1)
+        x = net.op("Conv", net.input(1, 3, 8, 8), net.const(net.random(8, 3, 3, 3) * by), net.const(net.random(8) * by))
+        return net.model(net.op("Conv", net.op("Relu", x), net.const(net.random(8, 8, 1, 1))))
+
+    def stored(proto: onnx.ModelProto) -> list[NDArray[Any]]:
+        model = Model.load(proto)
+        ctx = Context(model.copy(), feeds=feeds_from([{"x": x[None]} for x in X], model), timing=False)
+        options: dict[str, Any] = {"ranges": "minmax", "equalize": "off", "rounding": "second-order", "bias": "keep"}
+        Quant(placement="kernels", allow_slower=True, **options).run(model, ctx)
+        return [
+            v for v in map(numpy_helper.to_array, model.proto().graph.initializer) if v.dtype == np.int8 and v.shape == (8, 8, 1, 1)
+        ]
+
+    np.testing.assert_allclose(stored(scaled(size)), stored(scaled(1.0)), atol=1)
