@@ -21,7 +21,7 @@ from graphopt.model import Model
 from graphopt.model.files import refuse_target, write_bytes
 from graphopt.pipeline import DEFAULT_TARGET, Context
 from graphopt.pipeline.context import shapes_of
-from graphopt.pipeline.sensitivity import SURVEYS, Series, survey
+from graphopt.pipeline.sensitivity import SURVEYS, Kind, Series, survey
 from graphopt.report.plot import svg
 from graphopt.runtime import Session, generated, open_data
 from graphopt.runtime.feeds import bytes_of
@@ -62,12 +62,14 @@ def command(
     memory_limit: int | None,
     time_limit: float | None,
 ) -> None:
-    """Show what removing channels costs at MODEL's output, for each group alone and at several steps.
+    """Show what a pass costs at MODEL's output: removing channels, for each group alone and at several steps, or int8
+    (`--pass quant`), for each kernel alone and for all of them, one after the other.
 
     \b
     graphopt sensitivity model.onnx --data calib.npz --svg curves.svg
 
-    An error of 0.01 is a hundredth of the output's variance, on samples that took no part in compensating.
+    An error of 0.01 is a hundredth of the output's variance (of its mean square for quant), on samples that took no part in
+    compensating.
     """  # noqa: D301 - click wants the backspace itself
     limits, device = Limits(memory_limit, time_limit), Target.load(target)
     if plot is not None:
@@ -89,7 +91,7 @@ def command(
         ctx = Context(loaded, target=device, feeds=feeds, seed=seed, threads=threads, monitor=monitor)
         series = survey(name, loaded.copy(), ctx, multiple)
     if plot is not None:
-        write_bytes(plot, svg(f"{loaded.label}: {name}", series).encode())
+        write_bytes(plot, svg(f"{loaded.label}: {name}", series, SURVEYS[name].step).encode())
     if form == "json":
         rows = [
             {"place": s.place, "size": s.size, "points": [{"removed": n, "saves": m, "error": e} for n, m, e in s.points]}
@@ -99,17 +101,17 @@ def command(
             json.dumps({"schema": 1, "model": loaded.label, "pass": name, "calibrated": feeds.calibrated, "series": rows}, indent=2)
         )
         return
-    _print(loaded, series, feeds.calibrated)
+    _print(loaded, series, SURVEYS[name], feeds.calibrated)
 
 
-def _print(model: Model, series: Sequence[Series], calibrated: bool) -> None:
+def _print(model: Model, series: Sequence[Series], kind: Kind, calibrated: bool) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("from", no_wrap=True)
-    for head in ("channels", "removed", "of the MACs", "error"):
+    for head in (*kind.heads, "error"):
         table.add_column(head, justify="right", no_wrap=True)
     for one in sorted(series, key=lambda s: s.points[-1][2] if s.points else 0.0):
         for at, (count, saves, error) in enumerate(one.points):
             name = shortened(printable(one.place), max(20, stdout_width() - 45)) if at == 0 else ""
             table.add_row(name, str(one.size) if at == 0 else "", str(count), f"{saves:.1%}", f"{error:.2g}")
     made_up = "" if calibrated else "; GENERATED INPUTS, not data: these errors say little"
-    show(printable(f"{model.label}: {len(series)} groups, the most robust first{made_up}"), table)
+    show(printable(f"{model.label}: {len(series)} {kind.places}, the most robust first{made_up}"), table)

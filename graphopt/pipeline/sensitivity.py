@@ -24,8 +24,8 @@ class Series:
     Attributes:
         place: a tensor or a region, for people.
         size: what there is of it (channels, operators).
-        points: for each step how much of it goes, what it saves as a share of the model's multiply-accumulates, and the error: mean
-            square at the output over the output's variance, on held-out samples.
+        points: for each step how much of it goes (or changes), what that saves as a share of what the survey counts in, and the
+            error of the output on held-out samples, as a share of its power.
     """
 
     place: str
@@ -35,14 +35,27 @@ class Series:
 
 Survey = Callable[[Model, Context, "int | None"], list[Series]]
 
-SURVEYS: Mapping[str, str] = {"prune": "graphopt.passes.prune.survey:survey"}
-"""Pass: ``module:function``."""
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Where a pass's survey is, as ``module:function``, and the words for its series: places, their sizes, steps, savings."""
+
+    function: str
+    places: str
+    heads: tuple[str, str, str]
+    step: str
+
+
+SURVEYS: Mapping[str, Kind] = {
+    "prune": Kind("graphopt.passes.prune.survey:survey", "groups", ("channels", "removed", "of the MACs"), "removed"),
+    "quant": Kind("graphopt.passes.quant.survey:survey", "kernels", ("kernels", "in int8", "of the time"), "in int8"),
+}
 
 
 def survey(name: str, model: Model, ctx: Context, multiple: int | None) -> list[Series]:
     """The series of one pass. Raises UsageError GO911 for a pass that has none."""
     if name not in SURVEYS:
         raise UsageError("GO911", name, "there is no such survey", near(name, SURVEYS))
-    module, _, function = SURVEYS[name].partition(":")
+    module, _, function = SURVEYS[name].function.partition(":")
     found = cast(Survey, getattr(importlib.import_module(module), function))
     return found(model, ctx, multiple)

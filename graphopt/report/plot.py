@@ -14,8 +14,8 @@ _HUE_STEP = 0.618033988749895 * 360
 _MOST_NAMED = 30
 
 
-def svg(title: str, series: Sequence[Series]) -> str:
-    """Error at the output against the share removed."""
+def svg(title: str, series: Sequence[Series], step: str = "removed") -> str:
+    """Error at the output against the share of ``step``."""
     errors = [e for s in series for _, _, e in s.points if e > 0]
     low, high = math.floor(math.log10(min(errors, default=0.1))), math.ceil(math.log10(max(errors, default=1.0)))
     high = max(high, low + 1)
@@ -23,7 +23,7 @@ def svg(title: str, series: Sequence[Series]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="11">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<text x="{LEFT}" y="22" font-size="14">{escape(title)}</text>',
-        *_axes(low, high),
+        *_axes(low, high, step),
     ]
     for index, one in enumerate(series):
         colour = f"hsl({index * _HUE_STEP % 360:.0f}, 65%, 42%)"
@@ -40,7 +40,7 @@ def svg(title: str, series: Sequence[Series]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _axes(low: int, high: int) -> list[str]:
+def _axes(low: int, high: int, step: str) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [f'<path d="M{LEFT},{TOP} V{bottom} H{right}" fill="none" stroke="black"/>']
     for power in range(low, high + 1):
@@ -50,7 +50,7 @@ def _axes(low: int, high: int) -> list[str]:
     parts += [
         f'<text x="{_x(tenth / 10):.1f}" y="{bottom + 16}" text-anchor="middle">{tenth * 10} %</text>' for tenth in range(0, 11, 2)
     ]
-    parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 12}" text-anchor="middle">removed</text>')
+    parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(step)}</text>')
     parts.append(
         f'<text transform="translate(16,{(TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">error at the output</text>'
     )

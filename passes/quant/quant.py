@@ -223,7 +223,7 @@ class _Run:
         """Keep the fewest kernels in float that hold the metric; see ``mixed``."""
         judge = Judge(choice.draft.model, self.ctx.feeds.split(self.ctx.seed)[1])
         wanted_figure = figure(judge, drop, self.options.metric)
-        trials = _Trials(self, choice)
+        trials = Trials(self, choice)
         with self.ctx.progress("sensitivity", len(trials.kernels())) as bar:
             kept, reached = keep_fewest(trials, judge, wanted_figure, bar.advance)
         self.kept |= kept
@@ -261,9 +261,13 @@ class _Run:
 
     def warn_flat(self, seen: Mapping[str, Histogram]) -> None:
         """Name the tensors whose data says nothing."""
-        flat = [name for name, histogram in seen.items() if histogram.extremes.range == (0.0, 0.0)]
+        values = {name: histogram.extremes.range for name, histogram in seen.items()}
+        zero = [name for name, (low, high) in values.items() if low == high == 0.0]
+        flat = [name for name, (low, high) in values.items() if low == high != 0.0]
+        if zero:
+            self.out.notes.append(f"zero on all data, so its range is a guess: {_listed(zero)}")
         if flat:
-            self.out.notes.append(f"zero on all data, so its range is a guess: {_listed(flat)}")
+            self.out.notes.append(f"one and the same value on all data, so its range is only that: {_listed(flat)}")
 
     # -- telling -----------------------------------------------------------------------------------------------------------------
 
@@ -329,7 +333,23 @@ class _Run:
                 self.out.refusals.append(Refusal(unit.label, "slower-in-int8", "by the target's costs float is faster here"))
 
 
-class _Trials:
+def trials(options: Quant, model: Model, ctx: Context) -> Trials | Reason:
+    """All quantizations of ``model`` that differ in what is kept in float; the reason if there is none."""
+    scheme = ctx.target.int8
+    if scheme is None:
+        return Reason("no-int8-scheme", f"target {ctx.target.name} states no integer kernels")
+    run = _Run(options, model, ctx, scheme)
+    copy = model.copy()
+    reason = run.prepare(copy)
+    if reason is not None:
+        return reason
+    draft = run.observed(copy)
+    if not draft.plan.kernels:
+        return Reason("nothing-to-gain", "no kernel can run in integers")
+    return Trials(run, run.choose(draft))
+
+
+class Trials:
     """``mixed.Trials`` of one run."""
 
     def __init__(self, run: _Run, choice: Choice) -> None:
@@ -339,6 +359,10 @@ class _Trials:
     def kernels(self) -> list[str]:
         """As named there."""
         return [u.head.outputs[0].name for u in self.choice.draft.plan.kernels]
+
+    def labels(self) -> dict[str, str]:
+        """Kernel -> how people call it."""
+        return {u.head.outputs[0].name: u.label for u in self.choice.draft.plan.kernels}
 
     def made(self, kept: frozenset[str]) -> tuple[Model, float] | None:
         """As named there."""

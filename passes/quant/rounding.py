@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from graphopt.passes.quant.affine import TINY
 from graphopt.passes.quant.units import Bounds, Unit
 from graphopt.passes.quant.weights import Weight
 
@@ -51,13 +52,15 @@ class Seen:
     quantized: Reals
 
     def second(self, *, centred: bool) -> Floats:
-        """Second moments of x^, [groups, columns, columns]: about the mean, or about zero."""
+        """Second moments of x^, [groups, columns, columns], about the mean, or about zero; in units of the largest square, since
+        rounding asks for their ratios only and squares leave float32 long before values do.
+        """
         q = np.ascontiguousarray(self.quantized.transpose(1, 0, 2))
-        square: Floats = np.matmul(q.transpose(0, 2, 1), q).astype(np.float64) / max(q.shape[1], 1)
-        if not centred:
-            return square
-        mean: Floats = q.mean(axis=1, dtype=np.float64)
-        return square - mean[:, :, None] * mean[:, None, :]
+        if centred:  # before the products: after them, what is all but constant would drown in their rounding
+            q = q - q.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+        q = q / max(float(np.abs(q).max(initial=0.0)), TINY)
+        moments: Floats = np.matmul(q.transpose(0, 2, 1), q).astype(np.float64) / max(q.shape[1], 1)
+        return moments
 
     @property
     def damping(self) -> float:
