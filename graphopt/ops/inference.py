@@ -71,15 +71,13 @@ def infer(proto: onnx.ModelProto, *, strict: bool = False, check_type: bool = Fa
     """
     sound = _without_screened(proto)
     with doing("onnx", "inferring shapes"), at_most(_MEMORY + _PER_BYTE * sound.ByteSize()):
-        found = _infer(sound, check_type=check_type, strict=strict, values=False)
+        run = partial(infer_shapes, check_type=check_type, strict_mode=strict)
+        if is_long(sound):
+            return infer_in_pieces(sound, run)
+        found = run(sound, data_prop=False)
         if not _bounded(found.graph) or _strides(found):
             return found
-        return _infer(sound, check_type=check_type, strict=strict, values=True)
-
-
-def _infer(proto: onnx.ModelProto, *, check_type: bool, strict: bool, values: bool) -> onnx.ModelProto:
-    run = partial(infer_shapes, check_type=check_type, strict_mode=strict, data_prop=values)
-    return infer_in_pieces(proto, run) if is_long(proto) else run(proto)
+        return run(sound, data_prop=True)
 
 
 def screened(node: onnx.NodeProto) -> str:

@@ -3,16 +3,16 @@
 onnx's inference gives each body a copy of all names in sight, so its work grows with bodies times names: 20,000 nodes, half of them
 Ifs, take minutes. Here a graph is cut, in the order of its nodes, into pieces of ``BODIES`` such operators each. A piece knows of
 what came before just the types of what it reads, so all pieces together are linear. What is lost is what inference would know of
-the *values* of shape vectors across a cut.
+the *values* of shape vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import onnx
 
-from graphopt.model.protos import graphs_of, nodes_within
+from graphopt.model.protos import copy_except, graphs_of
 
 BODIES = 100
 """Operators with bodies in a piece."""
@@ -33,8 +33,8 @@ def infer_in_pieces(proto: onnx.ModelProto, infer: Infer) -> onnx.ModelProto:
     sparse = {tensor.values.name: tensor for tensor in whole.sparse_initializer}
     leaving = {value.name for value in whole.output}
     result = onnx.ModelProto()
-    result.CopyFrom(proto)
-    del result.graph.node[:]
+    copy_except(result, proto, ("graph",))
+    copy_except(result.graph, whole, ("node", "value_info"))
     for nodes in _cut(list(whole.node)):
         piece = _frame(proto)
         piece.graph.node.extend(nodes)
@@ -51,7 +51,6 @@ def infer_in_pieces(proto: onnx.ModelProto, infer: Infer) -> onnx.ModelProto:
     made = {name for node in whole.node for name in node.output}
     declared = {value.name for value in whole.value_info}
     inner = (declared | made) - leaving
-    del result.graph.value_info[:]
     result.graph.value_info.extend(value for name, value in known.items() if name in inner)
     for value in result.graph.output:
         value.CopyFrom(known[value.name])
@@ -83,8 +82,13 @@ def _has_body(node: onnx.NodeProto) -> bool:
     return any(True for attribute in node.attribute for _ in graphs_of(attribute))
 
 
-def _read(nodes: list[onnx.NodeProto]) -> set[str]:
+def _read(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     """Names that nodes read, in bodies too; there what is local is among them, which does no harm."""
-    found = {name for node in nodes_within(nodes) for name in node.input}
-    inside = [graph for node in nodes_within(nodes) for attribute in node.attribute for graph in graphs_of(attribute)]
-    return found | {value.name for graph in inside for value in graph.output}
+    found: set[str] = set()
+    for node in nodes:
+        found.update(node.input)
+        for attribute in node.attribute:
+            for graph in graphs_of(attribute):
+                found |= _read(graph.node)
+                found.update(value.name for value in graph.output)
+    return found

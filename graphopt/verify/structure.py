@@ -14,7 +14,7 @@ list of faults and not an exception.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import onnx
@@ -42,7 +42,7 @@ def check_structure(model: Model, label: str = "") -> list[Diagnostic]:
 
 def check_proto(proto: onnx.ModelProto, where: str) -> list[Diagnostic]:
     """The same for a proto."""
-    found = list(_scopes(proto.graph, where, frozenset()))
+    found = list(_scopes(proto.graph, where, ()))
     if found:
         # The checker would say the same again, less clearly.
         return _shortened(found)
@@ -50,30 +50,35 @@ def check_proto(proto: onnx.ModelProto, where: str) -> list[Diagnostic]:
     return _shortened([*_checker(proto, where), *numbers, *_types(proto, where)])
 
 
-def _scopes(graph: onnx.GraphProto, where: str, outer: frozenset[str]) -> Iterator[Diagnostic]:
-    """Single assignment, dangling names and order, in one walk through a graph and its subgraphs."""
+def _scopes(graph: onnx.GraphProto, where: str, outer: Sequence[set[str]]) -> Iterator[Diagnostic]:
+    """Single assignment, dangling names and order, in one walk; ``outer``: the names so far, of each graph around this one."""
     inputs = [value.name for value in graph.input]
     weights = [tensor.name for tensor in graph.initializer] + [t.values.name for t in graph.sparse_initializer]
     for name in sorted({name for name in inputs if inputs.count(name) > 1}):
         yield Diagnostic("GO022", where, f"two graph inputs are named '{name}'")
-    for name in sorted({*inputs, *weights} & outer):
+    for name in sorted(name for name in {*inputs, *weights} if _is_in(name, outer)):
         yield Diagnostic("GO022", where, f"'{name}' of a subgraph hides a tensor of the graph around it")
-    known = {*outer, *inputs, *weights}
+    known = {*inputs, *weights}
+    around = (*outer, known)
     later = {name for node in graph.node for name in node.output}
     for node in graph.node:
         place = f"{where}: {_label(node)}"
         for name in filter(None, node.input):
-            if name not in known:
+            if not _is_in(name, around):
                 yield _missing(name, name in later, place, "reads")
         for inner in _subgraphs(node):
-            yield from _scopes(inner, where, frozenset(known))
+            yield from _scopes(inner, where, around)
         for name in filter(None, node.output):
-            if name in known:
+            if _is_in(name, around):
                 yield Diagnostic("GO022", place, f"produces '{name}', which exists already")
             known.add(name)
     for value in graph.output:
-        if value.name not in known:
+        if not _is_in(value.name, around):
             yield _missing(value.name, False, where, "returns")
+
+
+def _is_in(name: str, scopes: Sequence[set[str]]) -> bool:
+    return any(name in scope for scope in scopes)
 
 
 def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
