@@ -64,7 +64,8 @@ def _attribute(proto: onnx.AttributeProto) -> Any:
 
 def _reference(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list[Array]:
     feed = {name: value for name, value in zip(node.input, inputs, strict=True) if value is not None}
-    return list(ReferenceEvaluator(node, opsets={"": opset}).run(None, feed))  # type: ignore[arg-type]
+    with np.errstate(all="ignore"):  # it divides by norms of zero, and puts zeros there afterwards
+        return list(ReferenceEvaluator(node, opsets={"": opset}).run(None, feed))  # type: ignore[arg-type]
 
 
 # -- windows -----------------------------------------------------------------------------------------------------------------
