@@ -20,7 +20,7 @@ from graphopt.passes.prune.allocate import NEAR
 from graphopt.passes.prune.budget import CLOCK, METRICS, Budget, counted, parsed, speed, timed
 from graphopt.passes.prune.costs import macs_of
 from graphopt.passes.prune.dead import dead_units
-from graphopt.passes.prune.degenerate import Findings, examined
+from graphopt.passes.prune.degenerate import Findings, examined, not_finite
 from graphopt.passes.prune.emit import written
 from graphopt.passes.prune.expected import expected, told
 from graphopt.passes.prune.importance import channel_norms
@@ -91,6 +91,13 @@ class Prune(Pass):
             for g in graph.groups
             if g.frozen
         ]
+        broken = not_finite(graph)
+        if broken:
+            if self.ratio is None and self.masks is None:
+                raise BudgetError("GO401", str(self), f"{broken[0].where}: {broken[0].why}", "mend the weights, or train again")
+            outcome.refusals += broken
+            outcome.notes += [f"{r.where}: {r.why}" for r in broken]
+            return outcome
         usable = certifiable(graph, outcome)
         data = examined(ctx.feeds) if ctx.calibrated and self.ratio != 0 else Findings()
         outcome.refusals += data.refusals
