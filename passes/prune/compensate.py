@@ -84,6 +84,8 @@ def _compensate(
     if value is None:
         return None
     bias = Bias(graph, mixer)
+    if statistics.constants and not bias.possible:
+        return None
     full = with_constant(moments, ridge, bias.possible)
     blocks = shape.blocks(value)
     shift = np.zeros(blocks.shape[:2])

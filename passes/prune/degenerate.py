@@ -2,6 +2,7 @@
 
 A fit to constant inputs expresses every channel by the constant, and is worthless for any other input; so is one to the same
 sample many times, or one sample, which leaves nothing to judge by. (NaN and infinities in the data are refused when it is read.)
+Nor do weights that are not finite: nothing can be removed by them, and no result held against a reference.
 """
 
 from __future__ import annotations
@@ -9,10 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from graphopt.analysis.channels import ChannelGraph
 from graphopt.pipeline import Refusal
 from graphopt.runtime import Feeds
+
+_WEIGHTS = {"Conv": (2,), "ConvTranspose": (2,), "Gemm": (2,), "BatchNormalization": (1, 2, 3, 4)}
+"""Inputs that are weights too, beside those that mix channels."""
 
 
 @dataclass(slots=True)
@@ -70,3 +76,19 @@ def _samples(feeds: Feeds) -> int:
     feed = feeds.first()
     rows = [feed[s.name].shape[0] for s in feeds.specs if s.kind == "tensor" and s.batch is not None and s.name in feed]
     return max(rows, default=1)
+
+
+def not_finite(graph: ChannelGraph) -> list[Refusal]:
+    """Weights of kernels and of batch normalisations with NaN or an infinity, by which no channel can be judged."""
+    places = {(m.node, m.weight) for m in graph.flow.mixers} | {
+        (key, index) for key, n in graph.nodes.items() for index in _WEIGHTS.get(n.op, ()) if index < len(n.inputs)
+    }
+    found: dict[str, Refusal] = {}
+    for key, index in sorted(places):
+        tensor = graph.nodes[key].inputs[index]
+        value = graph.model.value(tensor) if tensor.name else None
+        if value is not None and value.dtype.kind == "f" and not np.isfinite(value).all():
+            bad = int(value.size - np.count_nonzero(np.isfinite(value)))
+            why = f"{bad} of its {value.size} numbers are NaN or infinite in the model that was given: no channel is removed"
+            found[tensor.name] = Refusal(f"'{tensor.name}'", "non-finite-weights", why)
+    return list(found.values())

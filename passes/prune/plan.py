@@ -71,6 +71,8 @@ class Planner:
     """What is dead, if only that is to go."""
     fit: Feeds | None = None
     held: Feeds | None = None
+    constants: Statistics = field(default_factory=Statistics)
+    """What channels are on average as far as that is known without data, where there is none."""
     refit: Refit | None = None
     probe: Probe | None = None
     reached: float = 0.0
@@ -112,16 +114,17 @@ class Planner:
         """New weights for a removal: compensated ones if there are statistics, those that take over what is dead."""
         if self.dead is not None:
             return absorbed(self.graph, self.dead, removed)
-        if not self.settings.compensate:
-            return {}
-        return compensated(self.graph, self.graph.flow.mixers, removed, self.statistics, self.settings.ridge)
+        known = self.statistics if self.settings.compensate else self.constants
+        return compensated(self.graph, self.graph.flow.mixers, removed, known, self.settings.ridge) if known.moments else {}
 
     def stand_ins(self, removed: Removed) -> Mapping[str, Weights]:
         """Weights and biases as large as ``recovered`` may make them, for what counts bytes or parameters: a bias where none was,
         one of its own where several operators shared one, names that are new.
         """
-        if self.dead is not None or not self.settings.compensate:
+        if self.dead is not None:
             return {}
+        if not self.settings.compensate:
+            return self.update(removed)
         found: dict[str, Weights] = {}
         behind = {layer.mixer.node for layer in layers_behind(self.graph, removed, {})} if self.settings.refit else set[str]()
         for index, mixer in enumerate(self.graph.flow.mixers):

@@ -20,8 +20,9 @@ from graphopt.passes.prune.allocate import NEAR
 from graphopt.passes.prune.budget import CLOCK, METRICS, Budget, counted, parsed, speed, timed
 from graphopt.passes.prune.costs import macs_of
 from graphopt.passes.prune.dead import dead_units
-from graphopt.passes.prune.degenerate import Findings, examined
+from graphopt.passes.prune.degenerate import Findings, examined, not_finite
 from graphopt.passes.prune.emit import written
+from graphopt.passes.prune.expected import expected, told
 from graphopt.passes.prune.importance import channel_norms
 from graphopt.passes.prune.masks import from_masks, read_masks
 from graphopt.passes.prune.plan import Planner, Settings
@@ -70,7 +71,9 @@ class Prune(Pass):
     lossy_norm: bool = option(
         False, "remove also channels that a normalisation averages over (the widths of transformers); what is left is not exact"
     )
-    compensate: bool = option(True, "let the channels that stay make up for the removed ones (needs data)")
+    compensate: bool = option(
+        True, "let the channels that stay make up for the removed ones; without data only constants do, by batch normalisations"
+    )
     refit: bool = option(True, "fit what reads pruned channels anew, operator by operator, where held-out samples say it helps")
     ridge: float = option(1e-3, "regularisation of the compensation, relative to the mean energy of a channel")
 
@@ -88,6 +91,13 @@ class Prune(Pass):
             for g in graph.groups
             if g.frozen
         ]
+        broken = not_finite(graph)
+        if broken:
+            if self.ratio is None and self.masks is None:
+                raise BudgetError("GO401", str(self), f"{broken[0].where}: {broken[0].why}", "mend the weights, or train again")
+            outcome.refusals += broken
+            outcome.notes += [f"{r.where}: {r.why}" for r in broken]
+            return outcome
         usable = certifiable(graph, outcome)
         data = examined(ctx.feeds) if ctx.calibrated and self.ratio != 0 else Findings()
         outcome.refusals += data.refusals
@@ -98,6 +108,8 @@ class Prune(Pass):
         if moved is None:
             moved, moves, chosen = graph, {}, self._unmoved(chosen, graph, moves, outcome)
         planner = Planner(moved, ctx, settings, usable, moves, budget=self._budget(moved, ctx))
+        if self.compensate and not settings.compensate and self.masks is None and self.ratio != 0:
+            planner.constants = expected(graph, self._batch_normalised(ctx), moves)
         removed = self._remove(planner, chosen, outcome)
         if removed is not None:
             self._apply(model, graph, planner, removed, outcome)
@@ -122,8 +134,8 @@ class Prune(Pass):
             raise UsageError("GO940", str(self), f"ratio={self.ratio} is not a share from 0 to less than 1")
         if self.multiple is not None and self.multiple < 1:
             raise UsageError("GO940", str(self), f"multiple={self.multiple} is not a positive number")
-        if not self.ridge > 0:
-            raise UsageError("GO940", str(self), f"ridge={self.ridge} is not positive")
+        if not 0 < self.ridge < float("inf"):
+            raise UsageError("GO940", str(self), f"ridge={self.ridge} is not a positive number")
 
     def _settled(self, ctx: Context) -> Prune:
         """With a goal: with neither a goal nor data only what is dead may go."""
@@ -138,6 +150,12 @@ class Prune(Pass):
         multiple = self.multiple or max(1, ctx.target.channel_step("float32"))
         compensate = self.compensate and (ctx.calibrated or self.importance == "activations") and not exact
         return Settings(multiple, activations, compensate, self.ridge, self.refit)
+
+    def _batch_normalised(self, ctx: Context) -> ChannelGraph | None:
+        """The file's graph, if it has batch normalisations, which say what channels are on average."""
+        if not any(n.op == "BatchNormalization" for n in ctx.original.graph.nodes):
+            return None
+        return Analyses(ctx.original.copy()).get(Channels(ctx.input_shapes(), self.heads, self.lossy_norm))
 
     # -- deciding and checking -------------------------------------------------------------------------------------------
 
@@ -223,6 +241,9 @@ class Prune(Pass):
     def _apply(self, model: Model, original: ChannelGraph, planner: Planner, removed: NDArray[np.bool_], outcome: Outcome) -> None:
         graph, moves = planner.graph, planner.moves
         updates = planner.recovered(removed)
+        if planner.constants.moments and updates:
+            outcome.notes.append(told(graph, updates))
+        outcome.facts["constants"] = len(updates) if planner.constants.moments else 0
         if self.ratio == 0:
             outcome.reference = graph.model
         elif moves and not updates:
@@ -259,6 +280,10 @@ class Prune(Pass):
             outcome.notes.append("channels were chosen without data: generated inputs say little about what the network needs")
         if not ctx.calibrated and self.ratio == 0 and removed is None:
             outcome.notes.append("no channel is dead, and without data (or a goal: macs, ratio, masks) no other is removed")
+        if self.ratio and removed is None:
+            outcome.notes.append(
+                f"nothing was removed: no group is wide enough to lose {self.ratio:.1%} in multiples of {planner.settings.multiple}"
+            )
         for tensor in planner.statistics.unusable:
             outcome.notes.append(
                 f"'{tensor}' has values that are not finite: its channels were chosen by weight norms, uncompensated"

@@ -77,10 +77,14 @@ class Moments:
 
 @dataclass(slots=True)
 class Statistics:
-    """Moments by source; ``unusable`` are tensors that were empty, or not finite somewhere."""
+    """Moments by source; ``unusable`` are tensors that were empty, or not finite somewhere.
+
+    ``constants``: nothing is known of how features hang together, and only a constant may stand for one.
+    """
 
     moments: dict[Source, Moments] = field(default_factory=dict[Source, Moments])
     unusable: list[str] = field(default_factory=list[str])
+    constants: bool = False
 
     def joined(self, other: Statistics) -> Statistics:
         """The moments over the samples of both."""

@@ -39,7 +39,7 @@ Values = Mapping[int, float]
 NOTHING: Values = {}
 """Of tensors of which nothing is known."""
 
-_COMPUTED = frozenset(
+COMPUTED = frozenset(
     ("Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip", "Cos", "Cosh",
      "DequantizeLinear", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Max", "Mean",
      "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "QuantizeLinear", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid",
@@ -126,7 +126,7 @@ class ChannelValues:
             return self._joined(node)
         if node.op == "Pad":
             return self._padded(node)
-        return self._computed(node) if node.op in _COMPUTED else NOTHING
+        return self._computed(node) if node.op in COMPUTED else NOTHING
 
     def _joined(self, node: gs.Node) -> Values:
         parts = [(self.of(node, k), self._operand_classes(node, k)) for k in range(len(node.inputs))]
@@ -228,22 +228,34 @@ class ChannelValues:
         return found
 
     def _evaluated(self, node: gs.Node, operands: Sequence[tuple[Values, float | None]], known: list[int]) -> list[float] | None:
-        feed: dict[str, NDArray[Any]] = {}
-        names: list[str] = []
-        for index, (tensor, (values, scalar)) in enumerate(zip(node.inputs, operands, strict=True)):
-            names.append(f"x{index}" if tensor.name else "")
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(self._facts.dtype(tensor) or onnx.TensorProto.FLOAT)
-            if tensor.name:
-                feed[f"x{index}"] = np.asarray(scalar if scalar is not None else [values[c] for c in known], dtype)
-        kind = self._facts.dtype(node.outputs[0]) or onnx.TensorProto.FLOAT
-        named: dict[str, Any] = {k: v for k, v in node.attrs.items() if k != "axis"} | ({"axis": 0} if "axis" in node.attrs else {})
-        try:
-            inputs = [make_tensor_value_info(k, np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in feed.items()]
-            proto = make_node(node.op, names, ["y"])
-            proto.attribute.extend(make_attribute(key, value) for key, value in named.items())
-            graph = make_graph([proto], "values", inputs, [make_tensor_value_info("y", kind, [len(known)])])
-            model = make_model(graph, opset_imports=[make_opsetid("", self._facts.opset)], ir_version=8)
-            made = Session(model, optimize=False, label="values").run(feed)["y"]
-        except (GraphoptError, ValueError, TypeError):
-            return None
-        return [float(v) for v in np.asarray(made, np.float64).reshape(-1)]
+        feed: list[NDArray[Any] | None] = [
+            np.asarray(scalar if scalar is not None else [values[c] for c in known]) if tensor.name else None
+            for tensor, (values, scalar) in zip(node.inputs, operands, strict=True)
+        ]
+        made = evaluated(node, self._facts, feed, (len(known),))
+        return None if made is None else [float(v) for v in made.reshape(-1)]
+
+
+def evaluated(
+    node: gs.Node, facts: Facts, operands: Sequence[NDArray[Any] | None], shape: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """What the runtime makes of a function of one element of each operand (None: left out); channels are the last axis."""
+    feed: dict[str, NDArray[Any]] = {}
+    names: list[str] = []
+    for index, (tensor, operand) in enumerate(zip(node.inputs, operands, strict=True)):
+        names.append("" if operand is None else f"x{index}")
+        if operand is not None:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(facts.dtype(tensor) or onnx.TensorProto.FLOAT)
+            feed[f"x{index}"] = np.asarray(operand, dtype)
+    kind = facts.dtype(node.outputs[0]) or onnx.TensorProto.FLOAT
+    named: dict[str, Any] = dict(node.attrs) | ({"axis": len(shape) - 1} if "axis" in node.attrs else {})
+    try:
+        inputs = [make_tensor_value_info(k, np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in feed.items()]
+        proto = make_node(node.op, names, ["y"])
+        proto.attribute.extend(make_attribute(key, value) for key, value in named.items())
+        graph = make_graph([proto], "values", inputs, [make_tensor_value_info("y", kind, shape)])
+        model = make_model(graph, opset_imports=[make_opsetid("", facts.opset)], ir_version=8)
+        made = Session(model, optimize=False, label="values").run(feed)["y"]
+    except (GraphoptError, ValueError, TypeError):
+        return None
+    return np.asarray(made, np.float64).reshape(shape)
