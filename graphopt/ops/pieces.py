@@ -31,7 +31,12 @@ def infer_in_pieces(proto: onnx.ModelProto, infer: Infer) -> onnx.ModelProto:
     known = {value.name: value for value in (*whole.value_info, *whole.output, *whole.input)}
     tensors = {tensor.name: tensor for tensor in whole.initializer}
     sparse = {tensor.values.name: tensor for tensor in whole.sparse_initializer}
+    constants = {name: tensor for node in whole.node for name, tensor in _constant(node)}
     leaving = {value.name for value in whole.output}
+    symbols = {dim.dim_param for value in known.values() for dim in _dims(value)}
+    local = {(function.domain, function.name) for function in proto.functions}
+    versions = {opset.domain: opset.version for opset in proto.opset_import}
+    foreign = False
     result = onnx.ModelProto()
     copy_except(result, proto, ("graph",))
     copy_except(result.graph, whole, ("node", "value_info"))
@@ -45,7 +50,16 @@ def infer_in_pieces(proto: onnx.ModelProto, infer: Infer) -> onnx.ModelProto:
         piece.graph.value_info.extend(known[name] for name in sorted(made - leaving) if name in known)
         piece.graph.initializer.extend(tensors[name] for name in sorted(read & tensors.keys()))
         piece.graph.sparse_initializer.extend(sparse[name] for name in sorted(read & sparse.keys()))
+        piece.graph.initializer.extend(constants[name] for name in sorted((read - made) & constants.keys()))
+        if foreign:  # behind an operator that it does not know inference is lenient, in the pieces that follow too
+            piece.graph.node.insert(0, onnx.NodeProto(op_type="Unknown", domain=_FOREIGN))
+            piece.opset_import.add(domain=_FOREIGN, version=1)
+        before = {dim.dim_param for graph in _graphs(piece.graph) for value in _values(graph) for dim in _dims(value)}
         found = infer(piece).graph
+        if foreign:
+            del found.node[0]
+        foreign = foreign or not all(_is_known(node, local, versions) for node in nodes)
+        _rename(found, before, symbols)
         result.graph.node.extend(found.node)
         known |= {value.name: value for value in (*found.value_info, *found.output)}
     made = {name for node in whole.node for name in node.output}
@@ -92,3 +106,76 @@ def _read(nodes: Iterable[onnx.NodeProto]) -> set[str]:
                 found |= _read(graph.node)
                 found.update(value.name for value in graph.output)
     return found
+
+
+_FOREIGN = "graphopt.unknown"
+
+
+def _is_known(node: onnx.NodeProto, local: set[tuple[str, str]], versions: dict[str, int]) -> bool:
+    if (node.domain, node.op_type) in local:
+        return True
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    version = versions.get(node.domain, versions.get(domain, versions.get("ai.onnx", 0)))
+    return bool(onnx.defs.has(node.op_type, version, domain))
+
+
+def _constant(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """What a Constant holds as a tensor, named as its output: as much use to what comes after it as an initializer."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1 or len(node.output) != 1:
+        return
+    attribute = node.attribute[0]
+    tensor = onnx.TensorProto()
+    if attribute.name == "value" and attribute.HasField("t"):
+        tensor.CopyFrom(attribute.t)
+    elif attribute.name in ("value_int", "value_ints"):
+        many = attribute.name == "value_ints"
+        tensor.data_type = onnx.TensorProto.INT64
+        tensor.dims.extend([len(attribute.ints)] if many else [])
+        tensor.int64_data.extend(attribute.ints if many else [attribute.i])
+    else:
+        return
+    tensor.name = node.output[0]
+    yield tensor.name, tensor
+
+
+def _rename(graph: onnx.GraphProto, before: set[str], taken: set[str]) -> None:
+    """Names that inference made up for dimensions become such as no other piece has; those are added to ``taken``."""
+    names: dict[str, str] = {}
+    for part in _graphs(graph):
+        for value in _values(part):
+            for dim in _dims(value):
+                symbol = dim.dim_param
+                if not symbol or symbol in before:
+                    continue
+                if symbol not in names:
+                    number = len(taken)
+                    while (name := f"unk__{number}") in taken:
+                        number += 1
+                    taken.add(name)
+                    names[symbol] = name
+                dim.dim_param = names[symbol]
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in graphs_of(attribute):
+                yield from _graphs(inner)
+
+
+def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from graph.input
+    yield from graph.value_info
+    yield from graph.output
+
+
+def _dims(value: onnx.ValueInfoProto) -> Iterable[onnx.TensorShapeProto.Dimension]:
+    kind = value.type
+    while (field := kind.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        kind = getattr(kind, field).elem_type
+    return (
+        getattr(kind, field).shape.dim
+        if field in ("tensor_type", "sparse_tensor_type") and getattr(kind, field).HasField("shape")
+        else ()
+    )

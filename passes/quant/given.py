@@ -23,10 +23,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from graphopt.analysis import Analyses, Shapes, ShapeTable
 from graphopt.model import Model, links, node_label
 from graphopt.ops.quantizers import DQ, Q, Scale, dequantize, is_quantizer, quantize, scale_of
 from graphopt.passes.quant.affine import LIMITS, Params
-from graphopt.passes.quant.units import Reason
+from graphopt.passes.quant.units import FLOAT, Reason
 from graphopt.passes.quant.weights import BIAS_LIMIT, Floats, Weight, along
 
 _INTEGER_OPS = ("DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm")
@@ -75,7 +76,8 @@ def is_in_training(model: Model) -> bool:
 
 def take(model: Model) -> Given | Reason:
     """Take the quantizers out of the main graph, in place; the reason if some are not what this module's docstring speaks of."""
-    reason = next((r for n in model.graph.nodes if (r := _refused(model, n)) is not None), None)
+    facts = Analyses(model).get(Shapes())
+    reason = next((r for n in model.graph.nodes if (r := _refused(model, n, facts)) is not None), None)
     if reason is not None:
         return reason
     given = Given()
@@ -87,6 +89,7 @@ def take(model: Model) -> Given | Reason:
             _take_constant(model, node, given)
         else:
             _take_activation(model, node, maker.inputs[0], given)
+    model.sort()
     model.edited()
     model.sweep()
     for norm in [n for n in model.graph.nodes if n.op == "BatchNormalization" and not n.domain]:
@@ -97,7 +100,7 @@ def take(model: Model) -> Given | Reason:
 # -- what is not taken -------------------------------------------------------------------------------------------------------
 
 
-def _refused(model: Model, node: gs.Node) -> Reason | None:
+def _refused(model: Model, node: gs.Node, facts: ShapeTable) -> Reason | None:
     if is_integer(node):
         return Reason(
             "integer-operators", f"'{node_label(node)}' computes with integers; only quantizers around float operators are read"
@@ -107,6 +110,9 @@ def _refused(model: Model, node: gs.Node) -> Reason | None:
     scale = scale_of(model, node)
     if scale is None or scale.scale.dtype != np.float32 or not bool(np.all(np.isfinite(scale.scale) & (scale.scale > 0))):
         return Reason("scale", f"the scale of '{node_label(node)}' is not constant, or not a positive float32")
+    real = node.inputs[0] if node.op == Q else node.outputs[0]
+    if model.value(real) is None and facts.dtype(real) not in (0, FLOAT):
+        return Reason("type", f"'{node_label(node)}' stands on a tensor that is not float32")
     return _refused_quantize(model, node, scale) if node.op == Q else _refused_dequantize(model, node, scale)
 
 
@@ -145,29 +151,78 @@ def _kind(node: gs.Node, scale: Scale) -> str:
 
 def _take_activation(model: Model, node: gs.Node, source: gs.Tensor, given: Given) -> None:
     quantizer, result = node.inputs[0].inputs[0], node.outputs[0]
-    alone = all(n.op == Q and is_quantizer(n) for n in model.users(source)) and not model.is_output(source)
     scale = scale_of(model, quantizer)
     assert scale is not None  # noqa: S101 - looked at before
+    alone = all(_alike(model, n, quantizer, scale) for n in model.users(source)) and not model.is_output(source)
     zero = 0 if scale.zero is None else int(scale.zero.reshape(-1)[0])
     kind = _kind(quantizer, scale)
     found = Params(np.float32(scale.scale.reshape(-1)[0]), zero, "int8" if kind == "int8" else "uint8")
     maker = model.producer(source)
     model.remove(node)
-    if not model.is_output(result):
+    one_sided = found.low == 0 and not _never_negative(model, source)
+    if one_sided and not model.is_output(result):  # it is a Relu too, which is not for those who read the tensor as it is
+        clipped = model.variable(f"{source.name}_clipped", result.dtype, result.shape)
+        model.add("Relu", [source], [clipped], name=model.fresh(f"{source.name}_clip"))
+        model.replace_uses(result, clipped)
+        source, alone = clipped, True
+    elif not model.is_output(result):
         model.replace_uses(result, source)
     else:
-        alone = True  # what leaves the graph is rounded, whoever else reads the tensor
-        if maker is None or model.is_output(source):
-            model.add("Identity", [source], [result], name=model.fresh(f"{result.name}_identity"))
+        if maker is None or not alone:
+            model.add("Relu" if one_sided else "Identity", [source], [result], name=model.fresh(f"{result.name}_identity"))
         else:
             links.set_outputs(maker, [result if t is source else t for t in maker.outputs])
             model.replace_uses(source, result)
-        source = result
+        source, alone = result, True  # what leaves the graph is rounded
     known = given.activations.get(source.name)
     if known is None or known.high - known.low < found.high - found.low:
         given.activations[source.name] = found
     if alone:
         given.whole.add(source.name)
+
+
+def _alike(model: Model, node: gs.Node, quantizer: gs.Node, scale: Scale) -> bool:
+    """Whether ``node`` quantizes as ``quantizer`` does."""
+    if node.op != Q or not is_quantizer(node):
+        return False
+    other = scale_of(model, node)
+    return other is not None and other.same(scale) and _kind(node, other) == _kind(quantizer, scale)
+
+
+def _never_negative(model: Model, tensor: gs.Tensor, depth: int = 16) -> bool:
+    node = model.producer(tensor)
+    if node is None or node.domain or depth == 0:
+        return False
+    if node.op in ("Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid"):
+        return True
+    if node.op == "Clip":
+        low = node.attrs.get("min") if len(node.inputs) < 2 or not node.inputs[1].name else model.value(node.inputs[1])
+        return low is not None and float(np.min(low)) >= 0
+    passed = {"Concat": len(node.inputs), "Add": 2, "Mul": 2}.get(node.op, 1 if node.op in _MOVERS else 0)
+    return passed > 0 and all(_never_negative(model, t, depth - 1) for t in node.inputs[:passed])
+
+
+_MOVERS = frozenset(
+    [
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Slice",
+        "Squeeze",
+        "Unsqueeze",
+        "Split",
+        "Identity",
+        "Dropout",
+        "Gather",
+        "DepthToSpace",
+        "Tile",
+        "Expand",
+    ]
+)
 
 
 def _take_constant(model: Model, node: gs.Node, given: Given) -> None:

@@ -98,7 +98,7 @@ class Placer:
         self.costs: CostTable = target.costs
         self.float_head = float_head
         self.given = given
-        self.edges = _edges(model, units)
+        self.edges = _edges(model, units, given)
 
     def place(self, policy: Policy) -> Placement:
         """The best placement under a policy."""
@@ -213,14 +213,17 @@ class Placer:
         return math.prod(d for d in shape if isinstance(d, int) and d > 0) if static(shape[1:]) is not None else UNKNOWN_ELEMENTS
 
 
-def _edges(model: Model, units: Sequence[Unit]) -> list[_Edge]:
+def _edges(model: Model, units: Sequence[Unit], given: Given = NONE_GIVEN) -> list[_Edge]:
     """The activations between units, inputs of the graph included; not constants, nor what nobody can read in integers."""
     owner = {id(n): u for u in units for n in u.nodes}
     leaving = {id(t) for t in model.graph.outputs} | captured(model.graph)
     wanted = {id(t): t for u in units for t in u.data}
     made = {id(t): t for u in units for t in u.outputs if u.reason is None}
+    inner = {id(t) for u in units for n in u.nodes[:-1] for t in n.outputs}
+    tensors = [*model.graph.inputs, *(t for n in model.graph.nodes for t in n.outputs)]
+    whole = {id(t): t for t in tensors if t.name in given.whole and id(t) not in inner}
     found: list[_Edge] = []
-    for tensor in {**wanted, **made}.values():
+    for tensor in {**wanted, **made, **whole}.values():
         node = model.producer(tensor)
         readers = {id(owner[id(n)]): owner[id(n)] for n in model.users(tensor) if id(n) in owner}
         producer = None if node is None else owner.get(id(node))

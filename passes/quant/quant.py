@@ -157,10 +157,26 @@ class _Run:
         for unit in units:
             if unit.reason is None and any(t.name in self.boundless for t in [*unit.data, *unit.outputs]):
                 unit.reason = Reason("not-finite", "what it reads or computes is NaN or infinite on the data")
+        self.part(units)
         placer = Placer(model, units, facts, self.ctx.target, float_head=float_head, given=self.given)
         placement = placer.place(self.options.placement)
         tensors = [e.tensor for e in placer.edges if e.tensor.name in placement.quantized]
         return Plan(units, placement, tensors, roots(units, placement, tensors))
+
+    def part(self, units: Sequence[Unit]) -> None:
+        """An operator that keeps the scale stays in float where the quantizers before and behind it, or of its siblings, differ."""
+        source: dict[str, str] = {}
+        agreed = dict(self.given.activations)
+        for unit in units:
+            if not unit.same_scale or unit.reason is not None:
+                continue
+            root = source.get(unit.data[0].name, unit.data[0].name)
+            for tensor in unit.outputs:
+                wanted_here = self.given.activations.get(tensor.name)
+                if wanted_here is not None and agreed.setdefault(root, wanted_here) != wanted_here:
+                    unit.reason = Reason("scale", "the quantizers that the model has around it differ")
+            if unit.reason is None:
+                source |= {t.name: root for t in unit.outputs}
 
     def observed(self, model: Model) -> Draft:
         """A plan for ``model``, and what was seen of its activations; none of them is NaN or infinite anywhere."""

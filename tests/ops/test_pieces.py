@@ -39,6 +39,18 @@ MODELS = {
             y = Cast<to = 1>(c)
         }"""
     ),
+    "constants and dimensions without a name": (
+        HEAD
+        + """g (float[N,3] x, bool ok) => (y, z, v) {
+            axes = Constant <value_ints = [1]> ()
+            a = If (ok) <then_branch = t () => (r) { r = Relu(x) }, else_branch = e () => (r) { r = Neg(x) }>
+            y = NonZero(a)
+            b = If (ok) <then_branch = t () => (r) { r = Relu(a) }, else_branch = e () => (r) { r = Neg(a) }>
+            z = NonZero(b)
+            c = If (ok) <then_branch = t () => (r) { r = Relu(b) }, else_branch = e () => (r) { r = Neg(b) }>
+            v = Unsqueeze(c, axes)
+        }"""
+    ),
     "a type that is declared, one that is not known": (
         HEAD
         + """g (x, bool ok) => (float[7] y) <float[7] u> {
@@ -55,9 +67,16 @@ def model(name: str, ir: int = 8) -> onnx.ModelProto:
     return parser.parse_model(MODELS[name].replace("{ir}", str(ir)))
 
 
-def types(proto: onnx.ModelProto) -> dict[str, bytes]:
+def types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """By name; dimensions that inference made up are numbered anew."""
+    numbers: dict[str, str] = {}
     values = (*proto.graph.input, *proto.graph.value_info, *proto.graph.output)
-    return {v.name: v.type.SerializeToString(deterministic=True) for v in values if v.type.WhichOneof("value")}
+    found = {v.name: v.type for v in values if v.type.WhichOneof("value")}
+    for name in sorted(found):
+        for dim in found[name].tensor_type.shape.dim:
+            if dim.dim_param.startswith("unk__"):
+                dim.dim_param = numbers.setdefault(dim.dim_param, f"made{len(numbers)}")
+    return found
 
 
 @pytest.mark.parametrize("bodies", [1, 2, 3])

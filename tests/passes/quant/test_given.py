@@ -69,6 +69,11 @@ def residual(net: Trained) -> str:
     return net.kernel(net.fake(net.op("Add", x, y)), 4)
 
 
+def clipped_input(net: Trained) -> str:
+    """What the quantizer does not let through is taken out before it."""
+    return net.fake(net.kernel(net.fake(net.input(1, 8, 6, 6), zero=0), 8))
+
+
 def unsigned(net: Trained) -> str:
     return net.fake(net.kernel(net.fake(net.input(1, 8, 6, 6)), 8, dtype=np.uint8))
 
@@ -98,6 +103,7 @@ NETS: dict[str, tuple[Callable[[Trained], str], int]] = {
     # network -> its integer kernels
     "block": (block, 2),
     "residual": (residual, 3),
+    "a quantizer that is a Relu too": (clipped_input, 1),
     "weights of uint8 around 128": (unsigned, 1),
     "signed activations": (signed_activations, 1),
     "one quantizer for each reader": (two_readers, 2),
@@ -212,6 +218,50 @@ def test_a_tensor_that_float_operators_read_through_its_quantizer_is_still_read_
     model, _ = quantize(proto)
     feed = feed_for(proto, seed=3)
     np.testing.assert_allclose(outputs_of(model.proto(), feed)[0], outputs_of(proto, feed)[0], atol=1e-6)
+
+
+def read_raw(net: Trained) -> str:
+    """The quantizer is a Relu as well, but not for the sum."""
+    x = net.kernel(net.fake(net.input(1, 8, 6, 6)), 8)
+    return net.op("Add", x, net.kernel(net.fake(x, zero=0), 8))
+
+
+def leaves_clipped(net: Trained) -> str:
+    x = net.kernel(net.fake(net.input(1, 8, 6, 6)), 8)
+    return net.op("Add", net.op("Sigmoid", x), net.op("Erf", net.fake(x, zero=0)))
+
+
+def two_ranges(net: Trained) -> str:
+    x = net.kernel(net.fake(net.input(1, 8, 6, 6)), 8)
+    return net.op("Add", net.kernel(net.fake(x, zero=0), 8), net.kernel(net.fake(x, scale=2 * STEP), 8))
+
+
+def only_float_around(net: Trained) -> str:
+    x = net.op("Tanh", net.kernel(net.fake(net.input(1, 8, 6, 6)), 8))
+    return net.op("Erf", net.fake(x, zero=0, scale=0.01))
+
+
+def halves_of_two_scales(net: Trained) -> str:
+    x = net.kernel(net.fake(net.input(1, 8, 6, 6)), 8)
+    first, second = (
+        net.op("Slice", x, net.const(np.array([k])), net.const(np.array([k + 4])), net.const(np.array([1]))) for k in (0, 4)
+    )
+    return net.op("Concat", net.fake(first), net.fake(second, scale=0.001), axis=1)
+
+
+CLIPPED = {make.__name__: make for make in (read_raw, leaves_clipped, two_ranges, only_float_around, halves_of_two_scales)}
+
+
+@pytest.mark.parametrize("name", CLIPPED)
+@pytest.mark.parametrize("placement", ["kernels", "cost"])
+def test_a_quantizer_clips_for_those_who_read_through_it(name: str, placement: str) -> None:
+    net = Trained()
+    proto = net.model(CLIPPED[name](net))
+    model, _ = quantize(proto, placement=placement, ranges="minmax", bias="keep", rounding="nearest")
+    for seed in range(4):
+        feed = feed_for(proto, seed=seed)
+        expected, got = outputs_of(proto, feed)[0], outputs_of(model.proto(), feed)[0]
+        assert np.abs(expected - got).max() <= 0.1 * np.abs(expected).max()
 
 
 def test_stored_integers_are_left_and_made_anew_when_asked() -> None:
