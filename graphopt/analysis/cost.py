@@ -52,9 +52,9 @@ class Cost(Analysis[CostTable]):
     inputs: InputShapes = ()
 
     def compute(self, analyses: Analyses) -> CostTable:
-        """Sum over the nodes of the main graph."""
+        """Sum over the nodes of the main graph; those in bodies are counted, but what they cost depends on the run."""
         shapes = analyses.get(Shapes(self.inputs))
-        table = CostTable(nodes=len(analyses.model.graph.nodes))
+        table = CostTable(nodes=analyses.model.count())
         counted: set[str] = set()
         for node in analyses.model.graph.nodes:
             cost = _node_cost(node, shapes)

@@ -3,7 +3,7 @@
     simplified   simplify of the model
     folded       fold of that, without simplifying once more, so that what remains is fold's own work
     pruned       prune:ratio=0 of the simplified model: channels that are dead
-    integer      quant of the simplified model without the quantizers that it may have
+    integer      the plan of quant for the model without the quantizers that it may have: what runs in integers, not in which
 
 Nodes are matched by their ids (the name of the first output): rewrites keep the names of tensors that they still compute.
 """
@@ -17,10 +17,12 @@ from functools import cached_property
 
 import onnx_graphsurgeon as gs
 
-from graphopt.check.quantized import Quantizers, strip
+from graphopt.check.quantized import strip
 from graphopt.errors import GraphoptError
 from graphopt.model import Model, node_key
-from graphopt.pipeline import Context, Outcome, registry
+from graphopt.passes.quant.quant import planned
+from graphopt.passes.quant.units import Reason
+from graphopt.pipeline import Context, Outcome
 from graphopt.pipeline.pipeline import Pipeline
 from graphopt.runtime import Feeds
 from graphopt.target import Target
@@ -48,9 +50,9 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class IntegerPlan:
-    """Ids of nodes that quant would run in integers, and why it would not, where it refuses the model as a whole."""
+    """Ids of nodes that quant would run in integers, the likeliest choice first; and why it has none for the model as a whole."""
 
-    keys: frozenset[str]
+    choices: tuple[frozenset[str], ...]
     failure: str | None = None
 
 
@@ -114,19 +116,15 @@ class DryRuns:
         work = self.model.copy()
         keys = {f"node{i}": node_key(n) for i, n in enumerate(self.model.graph.nodes)}
         for index, node in enumerate(work.graph.nodes):
-            node.name = f"node{index}"  # names outlive the pass, tensors' need not
+            node.name = f"node{index}"  # names outlive rewriting, tensors' need not
         strip(work)
-        quant = registry.find("quant")()
         try:
-            outcome = quant.run(work, Context(work.copy(), target=self.target, feeds=self.feeds))
+            found = planned(work, Context(work.copy(), target=self.target, feeds=self.feeds))
         except GraphoptError as error:
-            return IntegerPlan(frozenset(), error.diagnostic.why)
-        if not outcome.changed:
-            # "Nothing would be faster in integers" is an answer; any other refusal of the whole model is none.
-            refused = [r.why for r in outcome.refusals[:1] if r.code != "nothing-to-gain"]
-            return IntegerPlan(frozenset(), refused[0] if refused else None)
-        planned = Quantizers(work, self.target.int8).integer
-        return IntegerPlan(frozenset(keys[n.name] for n in work.graph.nodes if node_key(n) in planned and n.name in keys))
+            return IntegerPlan((), error.diagnostic.why)
+        if isinstance(found, Reason):
+            return IntegerPlan((), found.why)
+        return IntegerPlan(tuple(frozenset(keys[name] for name in names if name in keys) for names in found))
 
 
 def _interior(model: Model, top: gs.Node, left: set[str]) -> tuple[list[gs.Node], str]:

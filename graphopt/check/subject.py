@@ -200,20 +200,25 @@ class Subject:
         """Which channels prune would remove at no loss."""
         return _answer(self.dry.pruned).rewrites
 
-    @cached_property
+    @property
     def integer_plan(self) -> frozenset[str]:
         """Ids of the nodes that quant would run in integers."""
+        return self._integer_plans[0]
+
+    @cached_property
+    def _integer_plans(self) -> Sequence[frozenset[str]]:
         if self.asked.target.int8 is None:
             raise NotAsked(f"the target {self.asked.target.name} states no integer kernels")
         plan = self.dry.integer
         if plan.failure is not None:
             raise NotAsked(f"quant: {plan.failure}")
-        return plan.keys
+        return plan.choices
 
     def in_float(self) -> Iterator[gs.Node]:
-        """The nodes that run in float although quant would run them in integers."""
-        wanted = self.integer_plan - self.quantizers.integer
-        return (node for node in self.model.graph.nodes if node_key(node) in wanted)
+        """The nodes that run in float although quant would run them in integers; none where any choice of quant's is met."""
+        present = self.quantizers.integer
+        missed = [wanted - present for wanted in self._integer_plans]
+        return (node for node in self.model.graph.nodes if all(missed) and node_key(node) in missed[0])
 
     @cached_property
     def quantizers(self) -> Quantizers:

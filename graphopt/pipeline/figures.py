@@ -12,7 +12,7 @@ def figures(facts: Analyses, shapes: InputShapes) -> Figures:
     """The figures of the model that ``facts`` are about, for one run on inputs of these shapes."""
     model, cost = facts.model, facts.get(Cost(inputs=shapes))
     return Figures(
-        nodes=len(model.graph.nodes),
+        nodes=model.count(),
         params=cost.params,
         macs=cost.macs,
         bytes=size(model),

@@ -349,6 +349,33 @@ class _Run:
                 self.out.refusals.append(Refusal(unit.label, "slower-in-int8", "by the target's costs float is faster here"))
 
 
+def planned(model: Model, ctx: Context) -> list[frozenset[str]] | Reason:
+    """What may come to run in integers, by the target's costs alone, without a look at data, weights or a clock.
+
+    Args:
+        model: prepared in place, but not quantized.
+        ctx: says the target, and the inputs' shapes.
+
+    Returns:
+        The names of the nodes of ``model`` that would run in integers, for each placement that a run may end with: the one that it
+        tries first, and the one that it falls back to if that is slower; or why there is none.
+    """
+    scheme = ctx.target.int8
+    if scheme is None:
+        return Reason("no-int8-scheme", f"target {ctx.target.name} states no integer kernels")
+    found: list[frozenset[str]] = []
+    policies: tuple[Policy, ...] = ("auto", "cost")
+    for policy in policies:
+        run = _Run(Quant(placement=policy), model, ctx, scheme)
+        if not found:
+            reason = run.prepare(model)
+            if reason is not None:
+                return reason
+        plan = run.plan(model)
+        found.append(frozenset(n.name for u in plan.units if u.key in plan.placement.int8 for n in u.nodes))
+    return found
+
+
 def trials(options: Quant, model: Model, ctx: Context) -> Trials | Reason:
     """All quantizations of ``model`` that differ in what is kept in float; the reason if there is none."""
     scheme = ctx.target.int8

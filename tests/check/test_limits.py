@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,20 @@ def test_the_rule_of_a_limit_asks_for_it(name: str) -> None:
 def test_a_limit_of_nothing_is_exceeded_and_told(name: str, most: float, tmp_path: Path) -> None:
     (found,) = checked(tmp_path, two_convs(32), {name: most}).findings
     assert found.why.endswith(f"the limit of {most:g}")
+
+
+def branches(nodes: int) -> onnx.ModelProto:
+    """One If, each branch of which has this many nodes."""
+    names = [f"t{i}" for i in range(nodes + 1)]
+    inner = [helper.make_node("Relu", ["x" if i == 0 else a], [b]) for i, (a, b) in enumerate(pairwise(names))]
+    body = helper.make_graph(inner, "body", [], [value(names[-1], 1)])
+    choice = helper.make_node("If", ["yes"], ["y"], then_branch=body, else_branch=body)
+    return raw([choice], [value("x", 1)], [value("y", 1)], [numpy_helper.from_array(np.array(True), "yes")])
+
+
+@pytest.mark.parametrize(("most", "told"), [(7, False), (6, True)])
+def test_nodes_in_bodies_count(most: int, told: bool, tmp_path: Path) -> None:
+    assert bool(checked(tmp_path, branches(3), {"max-nodes": most}).findings) == told
 
 
 def test_an_endless_number_is_a_limit_that_nothing_exceeds(tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import graphopt
 from graphopt.check import registry
 from graphopt.check.runner import Settings, check_file
 from graphopt.check.subject import Asked
+from graphopt.model import Model
 from graphopt.ops.quantizers import Scale, dequantize
+from graphopt.passes.quant.quant import planned
+from graphopt.pipeline import Context
 from graphopt.target import Target
 from tests.check.number_cases import Integers
 
@@ -87,3 +91,41 @@ def test_a_bias_has_as_many_scales_as_its_weight(tmp_path: Path) -> None:
     onnx.save(convolution(16, 0, 4), tmp_path / "model.onnx")
     result = check_file(tmp_path / "model.onnx", Settings(Asked(Target.load("ort-x86-vnni")), ["GO204"]))
     assert [f.why for f in result.findings if f.code == "GO204"] == ["its bias has 4 scales, its input 1 and its weight 16"]
+
+
+def narrow_middle() -> onnx.ModelProto:
+    """A net whose convolution of four channels is left in float by the estimate's best placement, not by the first to be tried."""
+    net = Integers()
+    x = net.op("Relu", net.conv(net.input(1, 64, 32, 32), 64, pad=1))
+    for width in (4, 64):
+        x = net.op("Sigmoid", x)
+        net.widths[x] = 64 if width == 4 else 4
+        x = net.conv(x, width)
+    return net.model(x)
+
+
+def test_the_placements_of_the_net_below_differ() -> None:
+    model = Model.load(narrow_middle())
+    first, second = planned(model, Context(model.copy()))
+    assert second < first
+
+
+@pytest.mark.parametrize("placement", ["kernels", "cost"])
+def test_no_placement_that_a_run_may_end_with_is_complained_of(placement: str, tmp_path: Path) -> None:
+    onnx.save(
+        graphopt.run(narrow_middle(), f"quant:placement={placement}:allow-slower", timing=False).model.proto(),
+        tmp_path / "model.onnx",
+    )
+    result = check_file(tmp_path / "model.onnx", Settings(Asked(Target.load("ort-x86-vnni")), ["GO201", "GO202"]))
+    assert not result.findings
+    assert result.ran == ("GO201", "GO202")
+
+
+def test_a_check_of_placement_times_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(*_: object, **__: object) -> None:
+        raise AssertionError("a static rule looked at the clock")
+
+    monkeypatch.setattr("graphopt.runtime.timing.paired_times", timed)
+    onnx.save(narrow_middle(), tmp_path / "model.onnx")
+    result = check_file(tmp_path / "model.onnx", Settings(Asked(Target.load("ort-x86-vnni")), ["GO200"]))
+    assert [f.code for f in result.findings] == ["GO200"]

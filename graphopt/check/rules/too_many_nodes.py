@@ -1,6 +1,6 @@
 """More nodes than allowed.
 
-What: The model has more than `max-nodes` allows.
+What: The model has more nodes than `max-nodes` allows; those in the bodies of If, Loop and Scan count too.
 
 Why: Each node costs a start on every device; a number that jumps means that an export fell apart into small operators.
 
@@ -24,7 +24,7 @@ LIMIT = "max-nodes"
 def check(subject: Subject) -> Iterator[Finding]:
     """Compare with the limit."""
     most = subject.budget(LIMIT)
-    count = len(subject.model.graph.nodes)
+    count = subject.model.count()
     if count > most:
         yield RULE.found("", over(count, most, "nodes"), count=count, limit=most)
 
