@@ -9,6 +9,7 @@ import math
 import onnx_graphsurgeon as gs
 
 from graphopt.ops import attrs
+from graphopt.ops.equation import spelled
 from graphopt.ops.facts import Facts, elements, static
 
 
@@ -40,13 +41,16 @@ def gemm(node: gs.Node, facts: Facts) -> int | None:
 
 def einsum(node: gs.Node, facts: Facts) -> int | None:
     """Einsum of two operands: the product of the sizes of all its letters."""
-    operands = attrs.str_(node, "equation", "").replace(" ", "").partition("->")[0].split(",")
+    named = spelled(node, facts)
+    if named is None:
+        return None
     sizes: dict[str, int] = {}
-    for letters, tensor in zip(operands, node.inputs, strict=False):
+    for letters, tensor in zip(named[0], node.inputs, strict=True):
         shape = static(facts.shape(tensor))
-        if shape is None or len(shape) != len(letters):
+        if shape is None:
             return None
-        sizes.update(zip(letters, shape, strict=True))
+        for letter, size in zip(letters, shape, strict=True):
+            sizes[letter] = max(size, sizes.get(letter, size))  # an axis of 1 is spread over the other's
     return math.prod(sizes.values())
 
 

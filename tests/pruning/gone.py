@@ -306,6 +306,16 @@ def _matmul(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
     return np.array(np.broadcast_to(left | right, _spread(walk, node, a, b))).reshape(walk.shape(node.output[0]))
 
 
+@_rule("Einsum")
+def _einsum(walk: Walk, node: NodeProto, attrs: Attrs) -> Bools:
+    """What is left of a sum of products is where a product of what is left is."""
+    gone = [walk.of(node, index) for index in range(len(node.input))]
+    for index, one in enumerate(gone):
+        walk.reads(node, index, one)
+    products = np.einsum(attrs["equation"].replace(" ", ""), *((~one).astype(np.float32) for one in gone), optimize=True)
+    return np.asarray(products == 0)
+
+
 def _spread(walk: Walk, node: NodeProto, a: Bools, b: Bools) -> tuple[int, ...]:
     shape = list(walk.shape(node.output[0]))
     if a.ndim == 1:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from graphopt.model import node_label
-from graphopt.ops import attrs
 from graphopt.ops.channels.layout import Layout, select
 from graphopt.ops.channels.mixing import contraction
 from graphopt.ops.channels.rule import View
 from graphopt.ops.channels.ties import seal_inputs
+from graphopt.ops.equation import spelled
 from graphopt.ops.facts import Facts
 
 
@@ -33,12 +33,13 @@ class Equation:
     right: str
 
 
-def equation_of(node: gs.Node) -> Equation | None:
+def equation_of(node: gs.Node, facts: Facts) -> Equation | None:
     """The equation of a node, None if it is no matrix product."""
-    text = attrs.str_(node, "equation", "").replace(" ", "")
-    operands, arrow, result = text.partition("->")
-    first, comma, second = operands.partition(",")
-    if not arrow or not comma or not all(part.isalpha() and len(set(part)) == len(part) for part in (first, second, result)):
+    named = spelled(node, facts)
+    if named is None or len(named[0]) != 2:
+        return None
+    (first, second), result = named
+    if not all(part.isalpha() and len(set(part)) == len(part) for part in (first, second, result)):
         return None
     batch = "".join(c for c in result if c in first and c in second)
     summed = "".join(c for c in first if c in second and c not in result)
@@ -50,13 +51,12 @@ def equation_of(node: gs.Node) -> Equation | None:
 
 def is_product(node: gs.Node, facts: Facts) -> bool:
     """Whether a node is one that ``einsum`` knows."""
-    del facts
-    return len(node.inputs) == 2 and equation_of(node) is not None
+    return equation_of(node, facts) is not None
 
 
 def einsum(view: View) -> Sequence[Layout | None]:
     """A product of two tensors, each brought into MatMul's order, the result into the order that is asked for."""
-    why, named = node_label(view.node), equation_of(view.node)
+    why, named = node_label(view.node), equation_of(view.node, view.facts)
     first, second = view.layout(0), view.layout(1)
     if named is None or first is None or second is None or (first.rank, second.rank) != (len(named.first), len(named.second)):
         seal_inputs(view, f"{why}: its rank is not known")

@@ -108,6 +108,19 @@ def separate_qkv(net: Distinct, *, bias: bool = False) -> str:
     return _attend(net, _heads(net, q, "qh"), _heads(net, k, "kh", key=True), _heads(net, v, "vh"), table)
 
 
+def by_einsum(net: Distinct, heads: int = _HEADS) -> str:
+    """Scores and mixing by Einsum; fewer heads of keys and values are spread over those of queries."""
+    i = _tokens(net)
+    count = {"q": _HEADS, "k": heads, "v": heads}
+    q, k, v = (_heads(net, linear(net, i, 8, m * _SIZE, n), f"{n}h", heads=m) for n, m in count.items())
+    score = net.op(
+        "Softmax", net.op("Einsum", q, k, equation="bhid, bhjd -> bhij" if heads == _HEADS else "...id,...jd->...ij"), axis=-1
+    )
+    made = net.op("Einsum", score, v, equation="...ij,...jd->...id")
+    made = net.op("Transpose", made, perm=[0, 2, 1, 3])
+    return linear(net, net.op("Reshape", made, ints(net, 2, 5, _HEADS * _SIZE), out="joined"), _HEADS * _SIZE, 3)
+
+
 def fused_split(net: Distinct) -> str:
     i, width = _tokens(net), _HEADS * _SIZE
     net.op("Split", linear(net, i, 8, 3 * width, "qkv"), ints(net, width, width, width), out="q", outputs=3, axis=2)
@@ -347,6 +360,10 @@ CASES: dict[str, Case] = {
     "separate QKV": Case(separate_qkv, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"), ("v", "joined"))),
     "relative bias": Case(
         lambda n: separate_qkv(n, bias=True), {"q": 12, "k": 12, "v": 12}, together=(("q", "k"), ("v", "joined"))
+    ),
+    "QKV by Einsum": Case(by_einsum, {"q": 12, "k": 12, "v": 12}, together=(("q", "k"), ("v", "joined"))),
+    "one head of keys by Einsum": Case(
+        lambda n: by_einsum(n, heads=1), {"q": 12, "k": 6, "v": 6}, together=(("qh", "kh"), ("vh", "joined"))
     ),
     "fused QKV by Split": Case(fused_split, {"qkv": 36, "q": 12, "q_1": 12, "q_2": 12}, together=(("q", "q_1"), ("q_2", "joined"))),
     "fused QKV by Gather": Case(fused_gather, {"qkv": 36}, together=(("qh", "kh"), ("vh", "joined"))),
