@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -67,7 +68,17 @@ def plain_session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    if proto.ByteSize() < LARGEST_MESSAGE:
+        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:
+        copied = onnx.ModelProto()
+        copied.CopyFrom(proto)  # saving takes the weights out of it
+        onnx.save(copied, f"{folder}/model.onnx", save_as_external_data=True, location="weights")
+        return onnxruntime.InferenceSession(f"{folder}/model.onnx", options, providers=["CPUExecutionProvider"])
+
+
+LARGEST_MESSAGE = 2**31 - 2**16
+"""Protobuf takes no message of 2 GiB."""
 
 
 def _random(node: NodeProto) -> bool:
