@@ -9,8 +9,8 @@ result, noise D^2 / 12 a rounding, and n the readers of all that has the scale o
 and they share one where that is less. An operand that nobody but the Concat reads counts for nothing by itself: it takes the
 result's range as it is.
 
-A tensor whose range must end where an activation ends (a Relu that its quantizer absorbs) keeps its own, as does one whose scale
-was given.
+A tensor whose quantizer absorbs a Relu shares with such as are not negative either; one whose range ends where a Clip ends keeps
+its own, as does one whose scale was given.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ def unify(
         fixed: tensors that keep the range they have.
     """
     readers = Counter(name for unit in units for name in {root(t) for t in unit.data})
-    classes = {name: _Class([name], one, readers[name]) for name, one in ranges.items()}
+    one_sided = {name for name, limits in bounds.items() if limits == Bounds(low=0.0)}
+    classes = {name: _Class([name], one, readers[name], name in one_sided) for name, one in ranges.items()}
 
     def free(name: str) -> bool:
-        return name in ranges and name not in fixed and bounds.get(name, Bounds()) == Bounds()
+        return name in ranges and name not in fixed and (name in one_sided or bounds.get(name, Bounds()) == Bounds())
 
     for unit in units:
         result = root(unit.outputs[0])
@@ -58,7 +59,7 @@ def unify(
         for operand in operands:
             mine, other = classes[operand], classes[result]
             alone = mine.readers == 1
-            if mine is not other and (alone or mine.may_join(other, len(unit.data))):
+            if mine is not other and mine.fits(other) and (alone or mine.may_join(other, len(unit.data))):
                 shared = other.range if alone else mine.both(other)
                 small, large = sorted((mine, other), key=lambda c: len(c.names))
                 large.absorb(small, shared)
@@ -68,11 +69,12 @@ def unify(
 
 @dataclass(eq=False, slots=True)
 class _Class:
-    """Tensors of one scale, and how often they are read."""
+    """Tensors of one scale, how often they are read, and whether the quantizer of one absorbs a Relu."""
 
     names: list[str]
     range: Range
     readers: int
+    one_sided: bool
 
     @property
     def width(self) -> float:
@@ -85,7 +87,12 @@ class _Class:
     def absorb(self, other: _Class, shared: Range) -> None:
         """Take the other's tensors in."""
         self.range, self.readers = shared, self.readers + other.readers
+        self.one_sided |= other.one_sided
         self.names.extend(other.names)
+
+    def fits(self, other: _Class) -> bool:
+        """Whether a range for both begins at zero if that of one must."""
+        return not (self.one_sided or other.one_sided) or min(self.range[0], other.range[0]) >= 0
 
     def may_join(self, result: _Class, operands: int) -> bool:
         """Whether it costs less to share a scale with the result of a Concat; see the module's docstring."""

@@ -39,6 +39,8 @@ DENSE = [
     [
         pytest.param(CONCAT, {"a": (-1, 1), "b": (-9, 9), "c": (-8, 8)}, {}, "", "a=c b=c", id="nobody else reads them"),
         pytest.param(CONCAT, {"a": (-1, 1), "b": (0, 9), "c": (-1, 8)}, RELU, "", "a=c", id="an absorbed Relu"),
+        pytest.param(CONCAT, {"a": (0, 1), "b": (0, 9), "c": (0, 8)}, RELU, "", "a=c b=c", id="an absorbed Relu among its like"),
+        pytest.param(CONCAT, {"a": (0, 6), "b": (0, 9), "c": (0, 8)}, {"a": Bounds(0, 6)}, "", "b=c", id="an absorbed Clip"),
         pytest.param(CONCAT, {"a": (-1, 1), "b": (-9, 9), "c": (-8, 8)}, {}, "b", "a=c", id="a given scale"),
         pytest.param(CONCAT, {"a": (-1, 1), "b": (-9, 9), "c": (-8, 8)}, {}, "c", "", id="a given scale of the result"),
         pytest.param(
