@@ -114,9 +114,11 @@ class DryRuns:
     def integer(self) -> IntegerPlan:
         """What quant would run in integers, by the ids of this model's nodes."""
         work = self.model.copy()
-        keys = {f"node{i}": node_key(n) for i, n in enumerate(self.model.graph.nodes)}
-        for index, node in enumerate(work.graph.nodes):
-            node.name = f"node{index}"  # names outlive rewriting, tensors' need not
+        keys: dict[str, str] = {}
+        for index, node in enumerate(work.graph.nodes):  # names outlive rewriting, tensors' need not
+            if not node.name or node.name in keys:
+                node.name = f"{node_key(node)} {index}"
+            keys[node.name] = node_key(node)
         strip(work)
         try:
             found = planned(work, Context(work.copy(), target=self.target, feeds=self.feeds))

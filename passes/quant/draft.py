@@ -16,6 +16,7 @@ from graphopt.passes.quant.placement import Placement
 from graphopt.passes.quant.ranges import Histogram, Rule
 from graphopt.passes.quant.refit import Fitted, Job, Place
 from graphopt.passes.quant.rounding import data_free
+from graphopt.passes.quant.unify import unify
 from graphopt.passes.quant.units import Bounds, Unit
 from graphopt.passes.quant.weights import Weight, quantize_weight
 from graphopt.target import Int8Scheme
@@ -87,11 +88,16 @@ class Draft:
         """Scale and zero point of every quantized activation."""
         plan = plan or self.plan
         bounds = {t.name: u.bounds for u in plan.units if u.key in plan.placement.int8 for t in u.outputs}
+        ranges = unify(
+            [u for u in plan.units if u.key in plan.placement.int8],
+            {name: histogram.range(rule) for name, histogram in self.seen.items()},
+            lambda tensor: plan.roots.get(tensor.name, tensor.name),
+            bounds,
+            {plan.roots[name] for name in self.given.activations.keys() & plan.roots.keys()},
+        )
         made = {
-            name: params(
-                *histogram.range(rule), self.scheme.activation, bounds.get(name, Bounds()), symmetric=self.scheme.symmetric
-            )
-            for name, histogram in self.seen.items()
+            name: params(low, high, self.scheme.activation, bounds.get(name, Bounds()), symmetric=self.scheme.symmetric)
+            for name, (low, high) in ranges.items()
         }
         for name in sorted(self.given.activations.keys() & plan.roots.keys(), key=lambda n: plan.roots[n] == n):
             made[plan.roots[name]] = self.given.activations[name]

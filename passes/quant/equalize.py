@@ -93,6 +93,8 @@ class ChannelStats:
 
     def range(self, reach: float) -> tuple[Floats, Floats]:
         """Least and greatest of each channel, at most ``reach`` standard deviations from its mean."""
+        if np.isinf(reach):
+            return self.low, self.high
         mean = self._sum / max(self.count, 1)
         deviation = np.sqrt(np.maximum(self.power - mean**2, 0.0))
         return np.maximum(self.low, mean - reach * deviation), np.minimum(self.high, mean + reach * deviation)

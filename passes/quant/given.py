@@ -77,7 +77,8 @@ def is_in_training(model: Model) -> bool:
 def take(model: Model) -> Given | Reason:
     """Take the quantizers out of the main graph, in place; the reason if some are not what this module's docstring speaks of."""
     facts = Analyses(model).get(Shapes())
-    reason = next((r for n in model.graph.nodes if (r := _refused(model, n, facts)) is not None), None)
+    first = sorted(model.graph.nodes, key=lambda n: not is_integer(n))  # the plainest reason of several
+    reason = next((r for n in first if (r := _refused(model, n, facts)) is not None), None)
     if reason is not None:
         return reason
     given = Given()

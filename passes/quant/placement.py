@@ -17,13 +17,14 @@ island appears where integers would cost more than its borders.
 
 The table's costs are estimates. Since integer kernels are also what makes a model small and portable, ``auto`` has every
 convolution and matrix product with constant weights in integers, unless leaving some in float saves more than the estimate's own
-error.
+error; and but for the last ones, where floats cost next to nothing: no kernel behind them makes up for what is rounded there.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ from graphopt.model import Model
 from graphopt.ops import Facts
 from graphopt.ops.facts import elements, static
 from graphopt.passes.quant.given import NONE_GIVEN, Given
-from graphopt.passes.quant.units import Unit, captured
+from graphopt.passes.quant.units import Reason, Unit, captured
 from graphopt.target import CostTable, Target
 from graphopt.target.costs import Counts, Domain
 
@@ -43,6 +44,12 @@ Policy = Literal["auto", "kernels", "cost"]
 TOLERANCE = 0.04
 FLOOR_NS = 50_000.0
 """``auto`` takes a saving for real from this share of the whole and from this much time on."""
+
+HEAD_SHARE = 0.01
+"""Of the whole's time: what each of the last kernels may take in float, and what all of them may add to it."""
+
+HEAD_TRIALS = 8
+"""How many kernels are tried so at the most."""
 
 UNKNOWN_ELEMENTS = 50_000
 """Taken for a tensor whose size nobody knows."""
@@ -107,7 +114,41 @@ class Placer:
         best, whole = self.solve(forced=False), self.solve(forced=True)
         saved = whole.cost_ns - best.cost_ns
         trusted = saved > max(FLOOR_NS, TOLERANCE * whole.cost_ns) or whole.cost_ns >= whole.float_ns
-        return best if trusted else whole
+        return self.spare_head(best if trusted else whole)
+
+    def spare_head(self, placement: Placement) -> Placement:
+        """The last kernels in float, as far as they take next to no time so; each of them gets the reason."""
+        limit, best = HEAD_SHARE * placement.cost_ns, placement
+        for unit in itertools.islice(self.last_kernels(placement), HEAD_TRIALS if self.float_head else 0):
+            known = self.costs.row(unit.head.op, unit.kind) is not None
+            if not known or self.cost(unit, "float") > limit or self.trained(unit):
+                continue
+            unit.reason = Reason("head", "the last kernels stay in float where that takes next to no time")
+            found = self.solve(forced=placement.policy == "kernels")
+            if found.cost_ns > placement.cost_ns + limit:
+                unit.reason = None
+            else:
+                best = found
+        return best
+
+    def last_kernels(self, placement: Placement) -> Iterator[Unit]:
+        """Integer kernels, the last one first, that no integer kernel and no arithmetic in integers is behind.
+
+        A kernel whose reason was set when the next one is asked for counts as one in float.
+        """
+        readers: dict[str, list[Unit]] = {}
+        for edge in self.edges:
+            if edge.producer is not None:
+                readers.setdefault(edge.producer.key, []).extend(edge.readers)
+        before: set[str] = set()
+        for unit in reversed(self.units):
+            integer = unit.key in placement.int8 and unit.reason is None and not unit.same_scale
+            behind = any(r.key in before for r in readers.get(unit.key, ()))
+            if integer and unit.kernel and not behind:
+                yield unit
+                integer = unit.reason is None
+            if integer or behind:
+                before.add(unit.key)
 
     # -- the network -----------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ disk and the time for algebra are bounded. A kernel whose weights have more colu
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from onnx import numpy_helper
 
 from graphopt.model import Model
 from graphopt.passes.quant.patches import Window, rows
-from graphopt.passes.quant.rounding import MOST_COLUMNS, Seen, match_means, round_weight, scales, stacked, unstacked
+from graphopt.passes.quant.rounding import MOST_COLUMNS, match_means, round_weight, scales, stacked, unstacked
+from graphopt.passes.quant.seen import Seen
 from graphopt.passes.quant.units import Unit
 from graphopt.passes.quant.weights import Weight, quantize_bias
 from graphopt.runtime import Feeds
@@ -142,28 +143,31 @@ class Refit:
         with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
             self.keep(fitting, Path(folder))
             for wave in self.waves(fitting):
-                for job, seen in zip(wave, self.observe(wave, Path(folder)), strict=True):
+                for job, seen in self.observe(wave, Path(folder)):
                     done[job.unit.key] = fitted = fit(job, seen, self.q_max)
                     self.store(job, fitted)
-                    (Path(folder) / _file(job)).unlink()
                 if advance is not None:
                     advance(len(wave))
         return done
 
     def keep(self, jobs: Sequence[Job], folder: Path) -> None:
         """Write down positions of what the float kernels read."""
+        self.spool(self.exact, [(job, job.source) for job in jobs], folder, "exact")
+
+    def spool(self, network: Model | onnx.ModelProto, read: Sequence[tuple[Job, str]], folder: Path, kind: str) -> None:
+        """Write down positions of the tensor beside each kernel, sample after sample."""
         readers: dict[str, list[Job]] = {}
-        for job in jobs:
-            readers.setdefault(job.source, []).append(job)
+        for job, name in read:
+            readers.setdefault(name, []).append(job)
         seen = dict.fromkeys(readers, 0)
 
         def consume(name: str, array: NDArray[np.float32]) -> None:
             for job in readers[name]:
-                with (folder / _file(job)).open("ab") as file:
+                with (folder / _file(job, kind)).open("ab") as file:
                     file.write(self.drawn(job, array, seen[name]).tobytes())
             seen[name] += 1
 
-        stream(self.exact, list(readers), self.feeds, consume)
+        stream(network, list(readers), self.feeds, consume)
 
     def drawn(self, job: Job, array: NDArray[np.float32], number: int) -> NDArray[np.float32]:
         """The positions of sample ``number``: the same ones of the float and of the quantized tensor."""
@@ -182,21 +186,14 @@ class Refit:
             depth.update(dict.fromkeys(node.output, below + (job is not None)))
         return [found[level] for level in sorted(found)]
 
-    def observe(self, wave: Sequence[Job], folder: Path) -> list[Seen]:
-        """What a wave's kernels read in either network, at the same positions."""
-        exact = [np.fromfile(folder / _file(job), np.float32).reshape(-1, job.shape[0], job.shape[2]) for job in wave]
-        found: list[list[NDArray[np.float32]]] = [[] for _ in wave]
-        places = [self.places[job.unit.key].source for job in wave]
-        numbers = dict.fromkeys(places, 0)
-
-        def consume(name: str, array: NDArray[np.float32]) -> None:
-            for job, place, parts in zip(wave, places, found, strict=True):
-                if place == name:
-                    parts.append(self.drawn(job, array, numbers[name]))
-            numbers[name] += 1
-
-        stream(self.network, list(numbers), self.feeds, consume)
-        return [Seen(x, np.concatenate(parts)) for x, parts in zip(exact, found, strict=True)]
+    def observe(self, wave: Sequence[Job], folder: Path) -> Iterator[tuple[Job, Seen]]:
+        """What each of a wave's kernels reads in either network, at the same positions; in files."""
+        self.spool(self.network, [(job, self.places[job.unit.key].source) for job in wave], folder, "quantized")
+        for job in wave:
+            files = [folder / _file(job, kind) for kind in ("exact", "quantized")]
+            yield job, Seen.stored(files[0], files[1], job.shape[0], job.shape[2])
+            for file in files:
+                file.unlink()
 
     def store(self, job: Job, fitted: Fitted) -> None:
         """Write a kernel into the network."""
@@ -215,8 +212,8 @@ Fit = Callable[[Job, Seen, int], Fitted]
 """What to make of a kernel and of what it reads, with the greatest integer of a weight."""
 
 
-def _file(job: Job) -> str:
-    return f"{job.unit.key.encode().hex()[:80]}-{id(job)}"
+def _file(job: Job, kind: str) -> str:
+    return f"{job.unit.key.encode().hex()[:80]}-{id(job)}-{kind}"
 
 
 def second_order(job: Job, seen: Seen, q_max: int) -> Fitted:

@@ -20,20 +20,17 @@ sign add up, which is what counts most (Guo et al., "SQuant", 2022).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.passes.quant.affine import TINY
+from graphopt.passes.quant.seen import DAMPING, Seen
 from graphopt.passes.quant.units import Bounds, Unit
 from graphopt.passes.quant.weights import Weight
 
 Floats = NDArray[np.float64]
 Reals = NDArray[np.float32]
-
-DAMPING = 0.01
-"""Added to the diagonal of the covariance, as a share of its mean, at the least: see ``Seen.damping``."""
 
 COMMON = 0.25
 """Without data: the square of the inputs' mean over their variance."""
@@ -44,49 +41,26 @@ BLOCK = 128
 """Columns whose errors are passed on together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a kernel reads at the same positions: x and x^, [positions, groups, columns]."""
-
-    exact: Reals
-    quantized: Reals
-
-    def second(self, *, centred: bool) -> Floats:
-        """Second moments of x^, [groups, columns, columns], about the mean, or about zero; in units of the largest square, since
-        rounding asks for their ratios only and squares leave float32 long before values do.
-        """
-        q = np.ascontiguousarray(self.quantized.transpose(1, 0, 2))
-        if centred:  # before the products: after them, what is all but constant would drown in their rounding
-            q = q - q.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-        q = q / max(float(np.abs(q).max(initial=0.0)), TINY)
-        moments: Floats = np.matmul(q.transpose(0, 2, 1), q).astype(np.float64) / max(q.shape[1], 1)
-        return moments
-
-    @property
-    def damping(self) -> float:
-        """A covariance of k columns from n positions is uncertain by about k / n: what is added to its diagonal grows with that."""
-        positions, _, columns = self.exact.shape
-        return max(DAMPING, int(columns) / (2 * max(int(positions), 1)))
-
-
 def match_means(weight: Floats, rounded: Floats, bias: Floats, seen: Seen, bounds: Bounds) -> Floats:
     """What to add to the bias [groups, outputs] so that the means of what the kernel's activation lets through agree.
 
     Noise that an activation rectifies has a mean by itself, so agreement before the activation is not agreement behind it. The mean
     behind it grows with the bias: bisection.
     """
-    exact = np.einsum("pgk,gok->pgo", seen.exact, weight.astype(np.float32), optimize=True) + bias.astype(np.float32)
-    got = np.einsum("pgk,gok->pgo", seen.quantized, rounded.astype(np.float32), optimize=True) + bias.astype(np.float32)
-    plain: Floats = exact.mean(axis=0, dtype=np.float64) - got.mean(axis=0, dtype=np.float64)
+    exact, got = seen.outputs(weight.astype(np.float32), rounded.astype(np.float32))
+    for made in (exact, got):
+        made += bias.astype(np.float32)[:, :, None]
+    plain: Floats = exact.mean(axis=2, dtype=np.float64) - got.mean(axis=2, dtype=np.float64)
     if bounds == Bounds():
         return plain
     low, high = np.float32(bounds.low), np.float32(bounds.high)
-    wanted = np.clip(exact, low, high).mean(axis=0, dtype=np.float64)
-    reach = np.maximum(np.abs(plain), (got - exact).std(axis=0, dtype=np.float64)) * 2 + 1e-12
+    reach = np.maximum(np.abs(plain), (got - exact).std(axis=2, dtype=np.float64)) * 2 + 1e-12
+    wanted = np.clip(exact, low, high, out=exact).mean(axis=2, dtype=np.float64)
     least, most = -reach, reach
     for _ in range(BISECTIONS):
         middle = (least + most) / 2
-        above = np.clip(got + middle.astype(np.float32), low, high).mean(axis=0, dtype=np.float64) > wanted
+        np.add(got, middle.astype(np.float32)[:, :, None], out=exact)
+        above = np.clip(exact, low, high, out=exact).mean(axis=2, dtype=np.float64) > wanted
         least, most = np.where(above, least, middle), np.where(above, middle, most)
     found: Floats = (least + most) / 2
     return found

@@ -29,7 +29,7 @@ JUDGED = 32
 FITTED = 48
 """On how many samples weights and biases are fitted."""
 
-REACHES = (8.0, 5.0)
+REACHES = (math.inf, 8.0, 5.0)
 """How far channels' ranges reach, in standard deviations; see ``equalize``."""
 
 

@@ -21,7 +21,8 @@ from graphopt.passes.quant import Quant
 from graphopt.passes.quant.equalize import ChannelStats, equalize, wanted
 from graphopt.passes.quant.patches import Window, rows
 from graphopt.passes.quant.ranges import Histogram
-from graphopt.passes.quant.rounding import Seen, match_means, round_weight
+from graphopt.passes.quant.rounding import match_means, round_weight
+from graphopt.passes.quant.seen import Seen
 from graphopt.passes.quant.spaces import SpaceBuilder
 from graphopt.passes.quant.units import Bounds, UnitBuilder
 from graphopt.pipeline import Context
@@ -241,7 +242,7 @@ def test_means_agree_behind_the_activation(bounds: Bounds) -> None:
     quantized = exact + 0.3 * random.normal(size=exact.shape).astype(np.float32)
     weight, bias = random.normal(size=(1, 4, 8)), random.normal(size=(1, 4)) - 1
     rounded = weight + 0.05 * random.normal(size=weight.shape)
-    shift = match_means(weight, rounded, bias, Seen(exact, quantized), bounds)
+    shift = match_means(weight, rounded, bias, Seen.of(exact, quantized), bounds)
     behind = [
         np.clip(np.einsum("pgk,gok->pgo", x, w) + b, bounds.low, bounds.high).mean(axis=0)
         for x, w, b in ((exact, weight, bias), (quantized, rounded, bias + shift))
