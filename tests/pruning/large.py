@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.nets import feed_for
 from tests.pruning.check import Verdict, distance
 from tests.pruning.gone import Facts, gone_in, masked
-from tests.pruning.nets import captured, constants_of, plain_session
+from tests.pruning.nets import captured, constants_of, fits_a_message, plain_session
 
 Array = NDArray[Any]
 
@@ -50,7 +50,7 @@ def _kinds(proto: onnx.ModelProto) -> dict[str, int]:
     """Element types, by inference on a copy without the bytes of large weights."""
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
-    inferred = onnx.shape_inference.infer_shapes(bare) if proto.ByteSize() < 2**31 else bare
+    inferred = onnx.shape_inference.infer_shapes(bare) if fits_a_message(proto) else bare
     values = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
     return {v.name: v.type.tensor_type.elem_type for v in values}
 
