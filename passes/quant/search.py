@@ -3,6 +3,7 @@
 Every choice that a user leaves to ``auto`` is made by the error of the outputs on calibration samples, step by step: the rule for
 ranges; whether channels are scaled against one another, and how far their ranges reach; whether weights and biases are fitted.
 Ranges and scales are taken from all samples. What is fitted is fitted on three quarters of them, and judged on the other quarter.
+Fitting makes up for some errors and not for others: where scaled channels and unscaled ones are close, both are fitted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ JUDGED = 32
 FITTED = 48
 """On how many samples weights and biases are fitted."""
 
+CLOSE = 1.1
+"""Of the best error before weights are fitted: up to here the best one of the other kind (scaled, or not) is fitted too."""
+
 REACHES = (math.inf, 8.0, 5.0)
 """How far channels' ranges reach, in standard deviations; see ``equalize``."""
 
@@ -54,6 +58,11 @@ class Choice:
     fitted: Mapping[str, Fitted] = field(default_factory=lambda: NOTHING)
     rounding: str = "nearest"
     errors: dict[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def label(self) -> str:
+        """For reports."""
+        return self.rule if self.reach is None else f"{self.rule}, equalized {self.reach:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +103,16 @@ class Search:
             for reach in self.reaches(wishes):
                 draft = self.draft if reach is None else self.scaled(reach)
                 for rule in AUTO_RULES if wishes.rule is None else (wishes.rule,):
-                    label = rule if reach is None else f"{rule}, equalized {reach:g}"
-                    errors[label] = error = self.judge.error(draft.trial(rule))
-                    found.append(Choice(draft, rule, reach, error))
+                    one = Choice(draft, rule, reach, self.judge.error(draft.trial(rule)))
+                    errors[one.label] = one.error
+                    found.append(one)
                     bar.advance()
         choice = min(found, key=lambda c: c.error)
-        choice.errors = errors
-        return self.fitted(choice, wishes)
+        rivals = [c for c in found if (c.reach is None) != (choice.reach is None) and c.error <= CLOSE * choice.error]
+        tried = [self.fitted(one, wishes) for one in [choice, *sorted(rivals, key=lambda c: c.error)[:1]]]
+        best = min(tried, key=lambda c: c.error)
+        best.errors = errors | {f"{one.label}, {name}": error for one in tried for name, error in one.errors.items()}
+        return best
 
     def reaches(self, wishes: Wishes) -> Sequence[float | None]:
         """None is for channels as they are."""
@@ -121,8 +133,9 @@ class Search:
             fitted = work.run(jobs, fit, bar.advance)
         before = self.held_out.error(choice.draft.trial(choice.rule))
         after = self.held_out.error(choice.draft.trial(choice.rule, fitted))
-        choice.errors |= {"not fitted, held out": before, "fitted, held out": after}
+        choice.errors = {"not fitted, held out": before, "fitted, held out": after}
         asked = wishes.rounding == "second-order" or wishes.biases == "correct"
+        choice.error = before
         if asked or after < before:
             choice.fitted, choice.rounding, choice.error = fitted, "fitted", after
         return choice

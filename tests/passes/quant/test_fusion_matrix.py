@@ -206,6 +206,7 @@ ISLANDS: dict[str, onnx.ModelProto] = {
     "GlobalMaxPool": alone("GlobalMaxPool"),
     "LayerNormalization": alone("LayerNormalization", np.ones(8, np.float32)),
     "Relu": alone("Relu"),
+    "Clip": alone("Clip", np.float32(-0.5), np.float32(0.5)),
     "Mul": alone("Mul", np.full((16, 1, 1), 0.1, np.float32)),
 }
 
@@ -215,6 +216,22 @@ def test_float_islands(op: str) -> None:
     """No integer kernel (Relu: with a zero point in the middle; Mul: with a float constant)."""
     found = kernels(ISLANDS[op])
     assert found["DequantizeLinear"] >= 2 and not any(k.startswith("QLinear") for k in found)
+
+
+def test_where_chooses_between_integers() -> None:
+    """With equal scales throughout."""
+    lab = Lab()
+    a, b = (lab.pair(lab.input(*IMAGE)) for _ in range(2))
+    y = lab.op("Where", lab.const(np.arange(8) % 2 == 0), a, b)
+    found = kernels(lab.model(lab.op("Neg", lab.pair(y))))
+    assert found["QLinearWhere"] == 1 and found["Where"] == 0
+
+
+def test_split_hands_on_integers() -> None:
+    lab = Lab()
+    lab.nodes.append(helper.make_node("Split", [lab.pair(lab.input(*IMAGE))], ["a", "b"], axis=1))
+    found = kernels(lab.model(*(lab.op("Neg", lab.pair(half)) for half in "ab")))
+    assert found == {"QuantizeLinear": 1, "Split": 1, "DequantizeLinear": 2, "Neg": 2}
 
 
 # -- kernels with weights ------------------------------------------------------------------------------------------------------
