@@ -144,7 +144,7 @@ class _Run:
         why = raise_opset(model, self.scheme.min_opset)
         if why is not None:
             return Reason("opset", f"it cannot be raised to opset {self.scheme.min_opset}: {why}")
-        self.out.rewrites.extend(rewrite(model, self.facts(model), self.scheme))
+        self.out.rewrites.extend(rewrite(model, self.facts(model), self.ctx.target, self.given.weights))
         return None
 
     def facts(self, model: Model) -> ShapeTable:
