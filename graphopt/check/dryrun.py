@@ -10,6 +10,7 @@ Nodes are matched by their ids (the name of the first output): rewrites keep the
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,9 +116,12 @@ class DryRuns:
         """What quant would run in integers, by the ids of this model's nodes."""
         work = self.model.copy()
         keys: dict[str, str] = {}
-        for index, node in enumerate(work.graph.nodes):  # names outlive rewriting, tensors' need not
+        names = {n.name for n in work.graph.nodes}
+        for node in work.graph.nodes:  # names outlive rewriting, tensors' need not
             if not node.name or node.name in keys:
-                node.name = f"{node_key(node)} {index}"
+                made = (f"{node_key(node)} {index}" for index in itertools.count())
+                node.name = next(name for name in made if name not in names)
+                names.add(node.name)
             keys[node.name] = node_key(node)
         strip(work)
         try:

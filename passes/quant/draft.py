@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from graphopt.passes.quant.ranges import Histogram, Rule
 from graphopt.passes.quant.refit import Fitted, Job, Place
 from graphopt.passes.quant.rounding import data_free
 from graphopt.passes.quant.unify import unify
-from graphopt.passes.quant.units import Bounds, Unit
+from graphopt.passes.quant.units import Bounds, Unit, captured
 from graphopt.passes.quant.weights import Weight, quantize_weight
 from graphopt.target import Int8Scheme
 
@@ -93,7 +94,7 @@ class Draft:
             {name: histogram.range(rule) for name, histogram in self.seen.items()},
             lambda tensor: plan.roots.get(tensor.name, tensor.name),
             bounds,
-            {plan.roots[name] for name in self.given.activations.keys() & plan.roots.keys()},
+            *self.reading(plan),
         )
         made = {
             name: params(low, high, self.scheme.activation, bounds.get(name, Bounds()), symmetric=self.scheme.symmetric)
@@ -102,6 +103,25 @@ class Draft:
         for name in sorted(self.given.activations.keys() & plan.roots.keys(), key=lambda n: plan.roots[n] == n):
             made[plan.roots[name]] = self.given.activations[name]
         return {tensor.name: made[plan.roots[tensor.name]] for tensor in plan.tensors}
+
+    def reading(self, plan: Plan) -> tuple[Counter[str], set[str]]:
+        """How many units read the integers of a root, or floats made of them; and the roots whose scale must stay: given ones, and
+        those whose values leave the graph.
+        """
+        integer = [u for u in plan.units if u.key in plan.placement.int8]
+        made = {t.name for u in integer for t in u.outputs}
+        readers: Counter[str] = Counter()
+        for unit in plan.units:
+            read = {t.name for n in unit.nodes for t in n.inputs if t.name in plan.roots}
+            if unit.key not in plan.placement.int8:
+                read &= made  # of what is computed in float, others read the original
+            readers.update({plan.roots[name] for name in read})
+        inner = captured(self.model.graph)
+        leaving = {t.name for t in self.model.graph.outputs} | {
+            t.name for n in self.model.graph.nodes for t in n.outputs if id(t) in inner
+        }
+        kept = self.given.activations.keys() | (leaving & made)
+        return readers, {plan.roots[name] for name in kept & plan.roots.keys()}
 
     def weights(self, of: Mapping[str, Params], plan: Plan | None = None) -> dict[str, Weight]:
         """The quantized weights of all integer kernels, by unit."""

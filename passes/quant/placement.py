@@ -106,6 +106,10 @@ class Placer:
         self.float_head = float_head
         self.given = given
         self.edges = _edges(model, units, given)
+        owner = {id(n): u.key for u in units for n in u.nodes}
+        self.followers = {u.key: [owner[id(n)] for t in u.outputs for n in model.users(t) if id(n) in owner] for u in units}
+        inner = captured(model.graph)
+        self.captured = {u.key for u in units if any(id(t) in inner for t in u.outputs)}
 
     def place(self, policy: Policy) -> Placement:
         """The best placement under a policy."""
@@ -136,14 +140,10 @@ class Placer:
 
         A kernel whose reason was set when the next one is asked for counts as one in float.
         """
-        readers: dict[str, list[Unit]] = {}
-        for edge in self.edges:
-            if edge.producer is not None:
-                readers.setdefault(edge.producer.key, []).extend(edge.readers)
         before: set[str] = set()
         for unit in reversed(self.units):
             integer = unit.key in placement.int8 and unit.reason is None and not unit.same_scale
-            behind = any(r.key in before for r in readers.get(unit.key, ()))
+            behind = unit.key in self.captured or any(key in before for key in self.followers[unit.key])
             if integer and unit.kernel and not behind:
                 yield unit
                 integer = unit.reason is None

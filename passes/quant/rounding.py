@@ -25,7 +25,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.passes.quant.seen import DAMPING, Seen
+from graphopt.passes.quant.seen import DAMPING, PART_BYTES, Seen
 from graphopt.passes.quant.units import Bounds, Unit
 from graphopt.passes.quant.weights import Weight
 
@@ -47,6 +47,15 @@ def match_means(weight: Floats, rounded: Floats, bias: Floats, seen: Seen, bound
     Noise that an activation rectifies has a mean by itself, so agreement before the activation is not agreement behind it. The mean
     behind it grows with the bias: bisection.
     """
+    positions, groups, _ = seen.shape
+    block = max(1, PART_BYTES // (4 * max(positions * groups, 1)))
+    parts = [slice(start, start + block) for start in range(0, weight.shape[1], block)]
+    found = [_match_means(weight[:, p], rounded[:, p], bias[:, p], seen, bounds) for p in parts]
+    shift: Floats = np.concatenate(found, axis=1)
+    return shift
+
+
+def _match_means(weight: Floats, rounded: Floats, bias: Floats, seen: Seen, bounds: Bounds) -> Floats:
     exact, got = seen.outputs(weight.astype(np.float32), rounded.astype(np.float32))
     for made in (exact, got):
         made += bias.astype(np.float32)[:, :, None]

@@ -1,7 +1,7 @@
 """What a kernel reads in the float network and in the quantized one, x and x^, at the same positions: [positions, groups, columns].
 
 Depthwise kernels have few columns and many groups, others the reverse; either way these are the largest arrays of the pass. They
-lie in files and are read in parts, so that memory depends neither on samples nor on positions.
+lie in files and are read in parts, so that memory does not depend on samples.
 """
 
 from __future__ import annotations

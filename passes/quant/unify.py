@@ -6,8 +6,8 @@ result, noise D^2 / 12 a rounding, and n the readers of all that has the scale o
 
     n_in D_in^2 + n_out (D_out^2 + D_in^2 / m)    apart,    (n_in + n_out) max(D_in, D_out)^2    with one scale for both,
 
-and they share one where that is less. An operand that nobody but the Concat reads counts for nothing by itself: it takes the
-result's range as it is.
+and they share one where that is less. An operand that nobody but the Concat reads, in integers or in float, counts for nothing by
+itself: it takes the result's range as it is. A Concat that only copies is no reader any more.
 
 A tensor whose quantizer absorbs a Relu shares with such as are not negative either; one whose range ends where a Clip ends keeps
 its own, as does one whose scale was given.
@@ -15,7 +15,6 @@ its own, as does one whose scale was given.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +32,7 @@ def unify(
     ranges: Mapping[str, Range],
     root: Callable[[gs.Tensor], str],
     bounds: Mapping[str, Bounds],
+    readers: Mapping[str, int],
     fixed: Collection[str] = (),
 ) -> dict[str, Range]:
     """The ranges after operands and results of Concat have agreed.
@@ -42,11 +42,11 @@ def unify(
         ranges: tensor -> least and greatest value.
         root: the name of the tensor from which one takes its range.
         bounds: tensor -> what an absorbed activation lets through.
+        readers: tensor -> how many read its integers, or floats made of them.
         fixed: tensors that keep the range they have.
     """
-    readers = Counter(name for unit in units for name in {root(t) for t in unit.data})
     one_sided = {name for name, limits in bounds.items() if limits == Bounds(low=0.0)}
-    classes = {name: _Class([name], one, readers[name], name in one_sided) for name, one in ranges.items()}
+    classes = {name: _Class([name], one, readers.get(name, 0), name in one_sided) for name, one in ranges.items()}
 
     def free(name: str) -> bool:
         return name in ranges and name not in fixed and (name in one_sided or bounds.get(name, Bounds()) == Bounds())
@@ -85,8 +85,8 @@ class _Class:
         return min(self.range[0], other.range[0]), max(self.range[1], other.range[1])
 
     def absorb(self, other: _Class, shared: Range) -> None:
-        """Take the other's tensors in."""
-        self.range, self.readers = shared, self.readers + other.readers
+        """Take the other's tensors in; the Concat between them reads no more."""
+        self.range, self.readers = shared, self.readers + other.readers - 1
         self.one_sided |= other.one_sided
         self.names.extend(other.names)
 

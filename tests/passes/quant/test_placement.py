@@ -126,3 +126,34 @@ def test_auto_does_not_force_kernels_that_make_the_model_slower() -> None:
     rows = {("*", ""): CostRow("*", float_=Cost(element=1), int8=Cost(element=2))}
     placer, _ = placer_of(network(3), replace(Target.load("ort-x86-vnni"), costs=CostTable(rows)))
     assert placer.place("auto").int8 == frozenset()
+
+
+def excited(between: Sequence[str]) -> onnx.ModelProto:
+    """A small gate in the middle of large convolutions, with float operators in it."""
+    net = Net()
+    x = net.conv(net.input(1, 64, 56, 56), 64, pad=1)
+    gate = net.conv(net.op("GlobalAveragePool", x), 8, 1)
+    for op in between:
+        gate = net.op(op, gate)
+    y = net.op("Mul", x, net.conv(gate, 64, 1))
+    net.widths[y] = 64
+    return net.model(net.conv(net.op("Relu", net.conv(y, 64, pad=1)), 64, pad=1))
+
+
+@pytest.mark.parametrize("between", [["Sin"], ["Sin", "Cos"], ["Sin", "Cos", "Tanh", "Erf"]], ids=" ".join)
+def test_what_kernels_are_behind_is_not_last(between: list[str]) -> None:
+    placer, units = placer_of(excited(between), Target.load("ort-x86-vnni"))
+    placer.place("auto")
+    assert not [u.label for u in units if u.reason is not None and u.reason.code == "head"]
+
+
+def test_the_last_kernels_are_left_in_float_where_that_is_all_but_free() -> None:
+    net = Net()
+    x = net.input(1, 64, 56, 56)
+    for _ in range(12):
+        x = net.conv(x, 64, 5, pad=2)
+    placer, units = placer_of(net.model(net.conv(x, 1, 1)), Target.load("ort-x86-vnni"))
+    placement = placer.place("auto")
+    last = units[-1]
+    assert last.reason is not None and last.reason.code == "head"
+    assert {u.key for u in units[:-1]} == placement.int8

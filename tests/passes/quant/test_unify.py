@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
+import graphopt
 from graphopt.passes.quant.unify import Range, unify
 from graphopt.passes.quant.units import Bounds, Unit
+from tests.nets import Net, feed_for, outputs_of
 
 TENSORS: dict[str, gs.Variable] = {}
 
@@ -23,7 +26,8 @@ def unit(op: str, inputs: str, output: str) -> Unit:
 
 
 def unified(units: list[Unit], ranges: Mapping[str, Range], bounds: Mapping[str, Bounds] = {}, fixed: str = "") -> dict[str, Range]:
-    return unify(units, ranges, lambda tensor: str(tensor.name), bounds, fixed.split())
+    readers = Counter(name for one in units for name in {t.name for t in one.data})
+    return unify(units, ranges, lambda tensor: str(tensor.name), bounds, readers, fixed.split())
 
 
 CONCAT = [unit("Concat", "a b", "c"), unit("Conv", "c", "d")]
@@ -48,6 +52,14 @@ DENSE = [
         ),
         pytest.param(
             [*CONCAT, unit("Conv", "a", "e")], {"a": (-7, 8), "b": (-9, 9), "c": (-8, 8)}, {}, "", "a=c b=c", id="wide, and read"
+        ),
+        pytest.param(
+            [unit("Concat", "a b", "c"), unit("Concat", "c e", "f"), unit("Conv", "f", "g")],
+            {"a": (-1, 1), "b": (-2, 2), "c": (-2, 2), "e": (-9, 9), "f": (-9, 9)},
+            {},
+            "",
+            "a=c b=c c=f e=f",
+            id="one within another",
         ),
         pytest.param([unit("Concat", "a a", "c"), unit("Conv", "c", "d")], {"a": (-1, 1), "c": (-2, 2)}, {}, "", "a=c", id="twice"),
         pytest.param(
@@ -86,3 +98,19 @@ def test_twice_the_chain_takes_about_twice_the_time() -> None:
 
     small, large = (min(seconds(n) for _ in range(3)) for n in (4000, 16000))
     assert large < 4 * 2 * small
+
+
+@pytest.mark.parametrize("how", ["output", "read in float"])
+def test_an_operand_that_others_see_keeps_its_own_scale(how: str) -> None:
+    """A narrow operand beside a wide one: what leaves the graph, or a float operator reads, is as fine as without the Concat."""
+    net = Net()
+    x = net.conv(net.input(1, 16, 32, 32), 32, pad=1)
+    narrow = net.op("Conv", x, net.const(net.random(32, 32, 3, 3, low=-0.0005, high=0.0005)), pads=[1] * 4)
+    joined = net.op("Concat", narrow, net.conv(x, 32, pad=1), axis=1)
+    net.widths[joined] = 64
+    seen = narrow if how == "output" else net.op("Sin", narrow)
+    proto = net.model(net.conv(net.conv(joined, 64, pad=1), 16, pad=1), seen)
+    feeds = [feed_for(proto, seed) for seed in range(4)]
+    made = graphopt.run(proto, "quant:rounding=nearest:equalize=off:allow-slower", data=feeds, timing=False).model.proto()
+    wanted, found = outputs_of(proto, feeds[0])[1], outputs_of(made, feeds[0])[1]
+    assert np.abs(found - wanted).max() < np.ptp(wanted) / 30
