@@ -21,6 +21,7 @@ import onnx_graphsurgeon as gs
 from graphopt.check.quantized import strip
 from graphopt.errors import GraphoptError
 from graphopt.model import Model, node_key
+from graphopt.passes.quant.integers import expand
 from graphopt.passes.quant.quant import planned
 from graphopt.passes.quant.units import Reason
 from graphopt.pipeline import Context, Outcome
@@ -123,6 +124,7 @@ class DryRuns:
                 node.name = next(name for name in made if name not in names)
                 names.add(node.name)
             keys[node.name] = node_key(node)
+        expand(work)
         strip(work)
         try:
             found = planned(work, Context(work.copy(), target=self.target, feeds=self.feeds))

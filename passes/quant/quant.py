@@ -16,6 +16,7 @@ from graphopt.passes.quant.draft import Draft, Plan, roots
 from graphopt.passes.quant.equalize import ChannelStats, equalize, wanted
 from graphopt.passes.quant.fidelity import Judge
 from graphopt.passes.quant.given import NONE_GIVEN, is_in_training, is_quantized, take
+from graphopt.passes.quant.integers import ROWS, expand
 from graphopt.passes.quant.mixed import figure, keep_fewest
 from graphopt.passes.quant.opset import raise_opset
 from graphopt.passes.quant.placement import Placement, Placer, Policy
@@ -137,7 +138,8 @@ class _Run:
     def prepare(self, model: Model) -> Reason | None:
         """What quantizers say that are there, then opset and rewrites."""
         if is_quantized(model.graph):
-            given = take(model)
+            reason = self.expanded(model)
+            given = take(model) if reason is None else reason
             if isinstance(given, Reason):
                 return given
             self.given = NONE_GIVEN if self.options.requantize else given
@@ -146,6 +148,13 @@ class _Run:
             return Reason("opset", f"it cannot be raised to opset {self.scheme.min_opset}: {why}")
         self.out.rewrites.extend(rewrite(model, self.facts(model), self.ctx.target, self.given.weights))
         return None
+
+    def expanded(self, model: Model) -> Reason | None:
+        """Integer operators as float ones between quantizers, which need the opset for scales by channel."""
+        if not any(n.op in ROWS for n in model.graph.nodes):
+            return None
+        why = raise_opset(model, self.scheme.min_opset)
+        return Reason("opset", f"it cannot be raised to opset {self.scheme.min_opset}: {why}") if why else expand(model)
 
     def facts(self, model: Model) -> ShapeTable:
         return Analyses(model).get(Shapes(inputs=self.ctx.input_shapes()))

@@ -134,9 +134,9 @@ def test_a_check_of_placement_times_nothing(tmp_path: Path, monkeypatch: pytest.
 def test_integer_operators_are_named_as_the_reason(tmp_path: Path) -> None:
     net = Integers()
     scale, zero = net.const(np.float32(0.05)), net.const(np.uint8(128))
-    weight = [net.const(RNG.integers(-9, 9, (16, 16, 3, 3)).astype(np.int8)), net.const(np.float32(0.01)), net.const(np.int8(0))]
+    weight = net.const(RNG.integers(-9, 9, (16, 16, 3, 3)).astype(np.int8))
     x = net.op("QuantizeLinear", net.input(1, 16, 8, 8), scale, zero)
-    x = net.op("DequantizeLinear", net.op("QLinearConv", x, scale, zero, *weight, scale, zero, pads=[1] * 4), scale, zero)
+    x = net.op("Cast", net.op("ConvInteger", x, weight, zero, pads=[1] * 4), to=TensorProto.FLOAT)
     net.widths[x] = 16
     onnx.save(net.model(net.conv(x, 16)), tmp_path / "model.onnx")
     result = check_file(tmp_path / "model.onnx", Settings(Asked(Target.load("ort-x86-vnni")), ["GO201"]))
