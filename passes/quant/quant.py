@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphopt.analysis import Analyses, Shapes, ShapeTable
@@ -29,6 +30,9 @@ from graphopt.passes.quant.speed import compare
 from graphopt.passes.quant.units import Reason, Unit, UnitBuilder
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 from graphopt.target import Int8Scheme
+
+WIDEST_REDUCED = 64
+"""The largest integer of a weight, two of whose products with 255 fit into 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +342,12 @@ class _Run:
             weights = sum(u.head.inputs[1].name in self.given.weights for u in plan.kernels)
             self.out.notes.append(f"kept as given: {len(kept)} activations, {weights} weights; {missing} more quantized")
             self.out.facts["given"] = {"activations": len(kept), "weights": weights, "added": missing}
+            wide = any(np.abs(w.values.astype(np.int16)).max(initial=0) > WIDEST_REDUCED for w in self.given.weights.values())
+            if self.scheme.reduce_range and wide:
+                self.out.notes.append(
+                    f"the given weights use 8 bits, and {self.ctx.target.name} sums pairs of products in 16: they may saturate "
+                    "(requantize makes weights of 7 bits)"
+                )
             left = sorted(given.keys() - kept)
             if left:
                 self.out.notes.append(f"quantizers that no integer kernel reads are left out: {_listed(left)}")

@@ -21,6 +21,7 @@ from graphopt.model import Model
 from graphopt.passes.quant import Quant
 from graphopt.pipeline import Context, Outcome
 from graphopt.runtime import feeds_from, optimized_graph
+from graphopt.target import Target
 from tests.nets import Net, feed_for, outputs_of
 
 Array = NDArray[Any]
@@ -176,6 +177,15 @@ def test_twice_is_once(name: str) -> None:
     outcome = Quant().run(model, Context(model))
     assert not outcome.changed and [r.code for r in outcome.refusals] == ["already-quantized"]
     assert model.proto().SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize(("target", "told"), [("ort-x86-avx2", True), ("ort-x86-vnni", False)])
+def test_given_weights_that_a_device_may_saturate_are_told(target: str, told: bool) -> None:
+    proto = build("block")
+    model = Model.load(proto)
+    context = Context(model, target=Target.load(target), feeds=feeds_from([feed_for(proto)], model))
+    outcome = Quant(placement="kernels").run(model, context)
+    assert any("saturate" in note for note in outcome.notes) == told
 
 
 def normalized(factor: Array, weight: Array) -> onnx.ModelProto:
