@@ -21,11 +21,10 @@ import onnx_graphsurgeon as gs
 from graphopt.check.quantized import strip
 from graphopt.errors import GraphoptError
 from graphopt.model import Model, node_key
-from graphopt.passes.quant.integers import expand
-from graphopt.passes.quant.quant import planned
-from graphopt.passes.quant.units import Reason
-from graphopt.pipeline import Context, Outcome
+from graphopt.ops.integers import expand
+from graphopt.pipeline import Context, Outcome, Refusal
 from graphopt.pipeline.pipeline import Pipeline
+from graphopt.pipeline.placement import planned
 from graphopt.runtime import Feeds
 from graphopt.target import Target
 
@@ -130,7 +129,7 @@ class DryRuns:
             found = planned(work, Context(work.copy(), target=self.target, feeds=self.feeds))
         except GraphoptError as error:
             return IntegerPlan((), error.diagnostic.why)
-        if isinstance(found, Reason):
+        if isinstance(found, Refusal):
             return IntegerPlan((), found.why)
         return IntegerPlan(tuple(frozenset(keys[name] for name in names if name in keys) for names in found))
 

@@ -12,12 +12,12 @@ import onnx_graphsurgeon as gs
 from graphopt.analysis import Analyses, Shapes, ShapeTable
 from graphopt.errors import UsageError
 from graphopt.model import Model, node_label
+from graphopt.ops.integers import ROWS, expand
 from graphopt.ops.kernels import KERNELS
 from graphopt.passes.quant.draft import Draft, Plan, roots
 from graphopt.passes.quant.equalize import ChannelStats, equalize, wanted
 from graphopt.passes.quant.fidelity import Judge
 from graphopt.passes.quant.given import NONE_GIVEN, is_in_training, is_quantized, take
-from graphopt.passes.quant.integers import ROWS, expand
 from graphopt.passes.quant.mixed import figure, keep_fewest
 from graphopt.passes.quant.opset import raise_opset
 from graphopt.passes.quant.placement import Placement, Placer, Policy
@@ -158,7 +158,10 @@ class _Run:
         if not any(n.op in ROWS for n in model.graph.nodes):
             return None
         why = raise_opset(model, self.scheme.min_opset)
-        return Reason("opset", f"it cannot be raised to opset {self.scheme.min_opset}: {why}") if why else expand(model)
+        if why is not None:
+            return Reason("opset", f"it cannot be raised to opset {self.scheme.min_opset}: {why}")
+        why = expand(model)
+        return None if why is None else Reason("integer-operators", why)
 
     def facts(self, model: Model) -> ShapeTable:
         return Analyses(model).get(Shapes(inputs=self.ctx.input_shapes()))
@@ -368,28 +371,21 @@ class _Run:
                 self.out.refusals.append(Refusal(unit.label, "slower-in-int8", "by the target's costs float is faster here"))
 
 
-def planned(model: Model, ctx: Context) -> list[frozenset[str]] | Reason:
-    """What may come to run in integers, by the target's costs alone, without a look at data, weights or a clock.
+def planned(model: Model, ctx: Context) -> list[frozenset[str]] | Refusal:
+    """For ``graphopt.pipeline.placement``: by the target's costs alone, without a look at data, weights or a clock.
 
-    Args:
-        model: prepared in place, but not quantized.
-        ctx: says the target, and the inputs' shapes.
-
-    Returns:
-        The names of the nodes of ``model`` that would run in integers, for each placement that a run may end with: the one that it
-        tries first, and the one that it falls back to if that is slower; or why there is none.
+    There are two, the placement that a run tries first, and the one that it falls back to if that is slower.
     """
     scheme = ctx.target.int8
     if scheme is None:
-        return Reason("no-int8-scheme", f"target {ctx.target.name} states no integer kernels")
+        return Refusal(model.label, "no-int8-scheme", f"target {ctx.target.name} states no integer kernels")
     found: list[frozenset[str]] = []
     policies: tuple[Policy, ...] = ("auto", "cost")
     for policy in policies:
         run = _Run(Quant(placement=policy), model, ctx, scheme)
-        if not found:
-            reason = run.prepare(model)
-            if reason is not None:
-                return reason
+        reason = None if found else run.prepare(model)
+        if reason is not None:
+            return Refusal(model.label, reason.code, reason.why)
         plan = run.plan(model)
         found.append(frozenset(n.name for u in plan.units if u.key in plan.placement.int8 for n in u.nodes))
     return found

@@ -15,8 +15,8 @@ from graphopt.check.runner import Settings, check_file
 from graphopt.check.subject import Asked
 from graphopt.model import Model
 from graphopt.ops.quantizers import Scale, dequantize
-from graphopt.passes.quant.quant import planned
 from graphopt.pipeline import Context
+from graphopt.pipeline.placement import planned
 from graphopt.target import Target
 from tests.check.number_cases import Integers
 

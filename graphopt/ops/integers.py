@@ -19,7 +19,6 @@ import onnx_graphsurgeon as gs
 
 from graphopt.model import Model, node_label
 from graphopt.ops.quantizers import DQ, Q, is_quantizer
-from graphopt.passes.quant.units import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +69,12 @@ class _Affine:
         return [self.scale] if self.zero is None else [self.scale, self.zero]
 
 
-def expand(model: Model) -> Reason | None:
-    """Write integer operators as float ones between quantizers, in place; the reason, and nothing done, if one is not known."""
+def expand(model: Model) -> str | None:
+    """Write integer operators as float ones between quantizers, in place; why not, and nothing done, if one is not known."""
     work = [n for n in model.graph.nodes if n.op in ROWS]
-    reason = next((r for n in work if (r := _refused(model, n)) is not None), None)
-    if reason is not None or not work:
-        return reason
+    why = next((r for n in work if (r := _refused(model, n)) is not None), None)
+    if why is not None or not work:
+        return why
     stored: dict[int, _Affine] = {}
     for node in list(model.graph.nodes):
         if node.op == Q and is_quantizer(node):
@@ -95,15 +94,15 @@ def _affine(node: gs.Node, index: int) -> _Affine:
     return _Affine(node.inputs[index], zero)
 
 
-def _refused(model: Model, node: gs.Node) -> Reason | None:
+def _refused(model: Model, node: gs.Node) -> str | None:
     row, label = ROWS[node.op], node_label(node)
     if not _whole(node, row):
-        return Reason("integer-operators", f"'{label}' lacks inputs that it must have")
+        return f"'{label}' lacks inputs that it must have"
     flat = row.op == "Softmax" and int(node.attrs.get("opset", 13)) < 13 and int(node.attrs.get("axis", 1)) != -1
     if node.attrs.get("channels_last", 0) or (float(node.attrs.get("alpha", 1.0)) != 1.0 and row.op == "Gemm") or flat:
-        return Reason("integer-operators", f"'{label}' computes with integers in a way that no float operator of today does")
+        return f"'{label}' computes with integers in a way that no float operator of today does"
     if _has(node, row.bias) and any(model.value(node.inputs[place + 1]) is None for place, _ in row.operands):
-        return Reason("integer-operators", f"the scales of '{label}' are not constant, so its bias has none")
+        return f"the scales of '{label}' are not constant, so its bias has none"
     return None
 
 
