@@ -18,6 +18,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphopt.model import Model, node_label
+from graphopt.ops import attrs
 from graphopt.ops.quantizers import DQ, Q, is_quantizer
 
 
@@ -98,8 +99,8 @@ def _refused(model: Model, node: gs.Node) -> str | None:
     row, label = ROWS[node.op], node_label(node)
     if not _whole(node, row):
         return f"'{label}' lacks inputs that it must have"
-    flat = row.op == "Softmax" and int(node.attrs.get("opset", 13)) < 13 and int(node.attrs.get("axis", 1)) != -1
-    if node.attrs.get("channels_last", 0) or (float(node.attrs.get("alpha", 1.0)) != 1.0 and row.op == "Gemm") or flat:
+    flat = row.op == "Softmax" and attrs.int_(node, "opset", 13) < 13 and attrs.int_(node, "axis", 1) != -1
+    if attrs.int_(node, "channels_last", 0) or (attrs.float_(node, "alpha", 1.0) != 1.0 and row.op == "Gemm") or flat:
         return f"'{label}' computes with integers in a way that no float operator of today does"
     if _has(node, row.bias) and any(model.value(node.inputs[place + 1]) is None for place, _ in row.operands):
         return f"the scales of '{label}' are not constant, so its bias has none"
@@ -122,7 +123,7 @@ def _has(node: gs.Node, index: int | None) -> bool:
 
 def _expand(model: Model, node: gs.Node, row: _Row, stored: dict[int, _Affine]) -> None:
     places: Sequence[tuple[int, int | None]] = row.operands or [(k, None) for k in range(2, len(node.inputs), 3)]
-    if row.op == "Gemm" and int(node.attrs.get("transB", 0)):
+    if row.op == "Gemm" and attrs.int_(node, "transB", 0):
         places = [places[0], (places[1][0], 0)]
     inputs = [_real(model, node.inputs[k], _affine(node, k + 1), axis) for k, axis in places]
     if _has(node, row.bias):
@@ -134,14 +135,14 @@ def _write(
     model: Model, node: gs.Node, op: str, inputs: Sequence[gs.Tensor], affine: _Affine | None, stored: dict[int, _Affine]
 ) -> None:
     """``op`` in place of ``node``, whose result keeps its name as integers of ``affine`` (None: it was float already)."""
-    attrs = {k: v for k, v in node.attrs.items() if k not in _ONLY_INTEGER}
+    kept = {k: v for k, v in node.attrs.items() if k not in _ONLY_INTEGER}
     name, tensor = node.name, node.outputs[0]
     model.remove(node)
     if affine is None:
-        model.add(op, inputs, [tensor], attrs, name=name)
+        model.add(op, inputs, [tensor], kept, name=name)
         return
     real = model.variable(f"{tensor.name}_float", np.float32, tensor.shape)
-    model.add(op, inputs, [real], attrs, name=name)
+    model.add(op, inputs, [real], kept, name=name)
     model.add(Q, [real, *affine.tensors], [tensor], name=model.fresh(f"{tensor.name}_quantize"))
     stored[id(tensor)] = affine
 
@@ -149,9 +150,9 @@ def _write(
 def _real(model: Model, tensor: gs.Tensor, affine: _Affine, axis: int | None) -> gs.Tensor:
     """A DequantizeLinear of ``tensor``."""
     scale = model.value(affine.scale)
-    attrs = {} if axis is None or scale is None or scale.size == 1 else {"axis": axis}
+    along = {} if axis is None or scale is None or scale.size == 1 else {"axis": axis}
     result = model.variable(f"{tensor.name}_real", np.float32, tensor.shape)
-    model.add(DQ, [tensor, *affine.tensors], [result], attrs, name=model.fresh(f"{tensor.name}_dequantize"))
+    model.add(DQ, [tensor, *affine.tensors], [result], along, name=model.fresh(f"{tensor.name}_dequantize"))
     return result
 
 
