@@ -91,8 +91,7 @@ def expand(model: Model) -> str | None:
 
 
 def _affine(node: gs.Node, index: int) -> _Affine:
-    zero = node.inputs[index + 1] if len(node.inputs) > index + 1 and node.inputs[index + 1].name else None
-    return _Affine(node.inputs[index], zero)
+    return _Affine(node.inputs[index], node.inputs[index + 1] if _has(node, index + 1) else None)
 
 
 def _refused(model: Model, node: gs.Node) -> str | None:

@@ -147,9 +147,7 @@ class Expectations:
             if scale is None or shift is None or attrs.int_(node, "training_mode", 0):
                 return None
             return self._gaussian(node.outputs[0], shift.astype(np.float64), np.square(scale.astype(np.float64)))
-        if node.op in _SAME:
-            return first
-        if node.op in _MOVES:
+        if node.op in _SAME | _MOVES:
             return first
         if first is not None and node.op in _AVERAGES:
             border = padded(node) and attrs.int_(node, "count_include_pad", 0)

@@ -37,9 +37,14 @@ class Plan:
     """Tensor -> the tensor whose parameters it takes (itself, but for operators that keep the scale)."""
 
     @property
+    def integer(self) -> list[Unit]:
+        """What computes in integers."""
+        return [u for u in self.units if u.key in self.placement.int8]
+
+    @property
     def kernels(self) -> list[Unit]:
         """The integer kernels with constant weights."""
-        return [u for u in self.units if u.key in self.placement.int8 and u.kernel]
+        return [u for u in self.integer if u.kernel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,9 @@ class Draft:
     def parameters(self, rule: Rule, plan: Plan | None = None) -> dict[str, Params]:
         """Scale and zero point of every quantized activation."""
         plan = plan or self.plan
-        bounds = {t.name: u.bounds for u in plan.units if u.key in plan.placement.int8 for t in u.outputs}
+        bounds = {t.name: u.bounds for u in plan.integer for t in u.outputs}
         ranges = unify(
-            [u for u in plan.units if u.key in plan.placement.int8],
+            plan.integer,
             {name: histogram.range(rule) for name, histogram in self.seen.items()},
             lambda tensor: plan.roots.get(tensor.name, tensor.name),
             bounds,
@@ -108,8 +113,7 @@ class Draft:
         """How many units read the integers of a root, or floats made of them; and the roots whose scale must stay: given ones, and
         those whose values leave the graph.
         """
-        integer = [u for u in plan.units if u.key in plan.placement.int8]
-        made = {t.name for u in integer for t in u.outputs}
+        made = {t.name for u in plan.integer for t in u.outputs}
         readers: Counter[str] = Counter()
         for unit in plan.units:
             read = {t.name for n in unit.nodes for t in n.inputs if t.name in plan.roots}

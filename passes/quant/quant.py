@@ -379,15 +379,15 @@ def planned(model: Model, ctx: Context) -> list[frozenset[str]] | Refusal:
     scheme = ctx.target.int8
     if scheme is None:
         return Refusal(model.label, "no-int8-scheme", f"target {ctx.target.name} states no integer kernels")
-    found: list[frozenset[str]] = []
+    run = _Run(Quant(), model, ctx, scheme)
+    reason = run.prepare(model)
+    if reason is not None:
+        return Refusal(model.label, reason.code, reason.why)
     policies: tuple[Policy, ...] = ("auto", "cost")
+    found: list[frozenset[str]] = []
     for policy in policies:
-        run = _Run(Quant(placement=policy), model, ctx, scheme)
-        reason = None if found else run.prepare(model)
-        if reason is not None:
-            return Refusal(model.label, reason.code, reason.why)
-        plan = run.plan(model)
-        found.append(frozenset(n.name for u in plan.units if u.key in plan.placement.int8 for n in u.nodes))
+        run.options = replace(run.options, placement=policy)
+        found.append(frozenset(n.name for u in run.plan(model).integer for n in u.nodes))
     return found
 
 

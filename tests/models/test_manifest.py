@@ -115,7 +115,7 @@ def test_ratio_0_removes_the_masked_channels_and_no_other() -> None:
 @pytest.mark.parametrize(("name", "path"), NETWORKS, ids=IDS)
 def test_the_files_say_nothing_of_the_machine_that_made_them(name: str, path: Path) -> None:
     content = path.read_bytes()
-    for trace in (b"site-packages", b".py", b"/tmp/", b"/home/", b"/root/"):
+    for trace in (b"site-packages", b".py", *(b"/%s/" % folder for folder in (b"tmp", b"home", b"root"))):
         assert trace not in content
     model = onnx.load_from_string(content)
     assert model.graph.name == name
