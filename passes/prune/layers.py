@@ -74,19 +74,19 @@ class Layer:
         full[:, :, self.kept] = matrix
         return full.reshape(self.shape)
 
-    def samples(self, x: Array, y: Array, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Positions drawn from one run: patches [blocks, positions, kept columns], outputs [blocks, positions, outputs]."""
+    def samples(self, x: Array, made: Sequence[Array], count: int, rng: np.random.Generator) -> tuple[Array, list[Array]]:
+        """Positions drawn from one run: patches [blocks, positions, kept columns], of each made [blocks, positions, outputs]."""
         if len(self.shape) == 2:
             rows = np.moveaxis(x, self.mixer.data_axis, -1).reshape(-1, self.shape[self.mixer.columns])
-            made = y.reshape(-1, self.shape[self.mixer.rows])
             drawn = _drawn(len(rows), count, rng)
-            return rows[drawn][:, self.kept][None], made[drawn][None]
+            return rows[drawn][:, self.kept][None], [y.reshape(-1, self.shape[self.mixer.rows])[drawn][None] for y in made]
+        y = made[0]
         places = np.unravel_index(_drawn(y.size // y.shape[1], count, rng), (y.shape[0], *y.shape[2:]))
         index: tuple[Any, ...] = (places[0], slice(None), *places[1:])
-        made = y[index]
         patches = self._patches(x, places)
-        wide = patches.reshape(len(made), self.blocks, -1)[:, :, self.kept]
-        return wide.transpose(1, 0, 2), made.reshape(len(made), self.blocks, -1).transpose(1, 0, 2)
+        wide = patches.reshape(len(places[0]), self.blocks, -1)[:, :, self.kept]
+        drawn_made = [y[index].reshape(len(places[0]), self.blocks, -1).transpose(1, 0, 2) for y in made]
+        return wide.transpose(1, 0, 2), drawn_made
 
     def _patches(self, x: Array, places: Sequence[NDArray[np.intp]]) -> Array:
         """[positions, channels, taps]; what lies in the padding is zero."""

@@ -7,13 +7,11 @@ with x' what an operator reads in the pruned network (as refitted so far) and y 
 
 W0 the compensated weights: a ridge toward them, not toward zero, so that a large lambda leaves the operator as it is. Where the
 operator's result is added to a shortcut, y is (original sum) - (pruned shortcut): the operator makes up for the shortcut's error.
-lambda is chosen by the squared error on samples that took no part in the fit. All sums are float64.
+lambda is chosen by the squared error on samples that took no part in the fit. All sums are float64. ``regression`` has the fits.
 
-Least squares shrinks what it cannot predict, and what is shrunk a little at each operator is shrunk much at the end. *Matching*
-gives each output the mean and the variance that it had: it scales the row of W and moves b.
-
-Neither is kept because it should help: the compensated, the refitted, the matched and the refitted and matched operator are each
-tried in the network, and the one with the least error at the model's *output* on held-out samples stays.
+None is kept because it should help: the compensated operator, the refitted, the matched, and the one that is fitted to what a flat
+function behind it can tell apart, are each tried in the network, and the one with the least error at the model's *output* on
+held-out samples stays.
 """
 
 from __future__ import annotations
@@ -25,15 +23,16 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import scipy.linalg
 from numpy.typing import NDArray
 
 from graphopt.analysis.channels import ChannelGraph
 from graphopt.model import node_key
+from graphopt.ops.activation import flat_outside
 from graphopt.ops.channels import Mixer
 from graphopt.passes.prune.compensate import Bias
-from graphopt.passes.prune.layers import Layer, Sums, layer_of
+from graphopt.passes.prune.layers import Layer, layer_of
 from graphopt.passes.prune.reference import Weights, bias_slot, masked, out_labels, reference, removed_columns
+from graphopt.passes.prune.regression import Fit, Samples, again, candidates_of
 from graphopt.passes.prune.sensitivity import Distance, macs_by_output, measured_outputs
 from graphopt.passes.prune.walk import NETWORKS, Walk
 from graphopt.runtime import Feed, Session
@@ -42,33 +41,18 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Removed = NDArray[np.bool_]
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Strengths that are tried, relative to the mean variance of a feature."""
-
 _POSITIONS = 24
-"""Positions to fit on for each column, and at least ``_FEWEST`` in all, as far as ``_MOST_WORK`` multiplications allow."""
+"""Positions to fit on for each column, and at least ``_FEWEST`` in all, as far as ``_MOST_WORK`` multiplications allow,
+and ``_MOST_BYTES`` where samples are kept; but ``_LEAST``."""
 _FEWEST = 16384
 _MOST_WORK = 2e11
-
-_ROUNDING = 1e-9
-"""A variance that is a smaller share of the mean square is rounding."""
-
-_MOST_STRETCH = 2.0
-"""Matching scales no output by more than this, nor by less than its inverse."""
+_MOST_BYTES = 2**28
+_LEAST = 2048
 
 _BETTER = 1e-3
 """A choice replaces another if the error at the output falls by this share of it."""
 
 _W, _B = "refitted_weight", "refitted_bias"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fit:
-    """Weights of a layer [blocks, outputs, columns] and what is to be added to its bias [blocks, outputs]."""
-
-    weight: Floats
-    shift: Floats
-    ridge: float = 0.0
 
 
 @dataclass(slots=True)
@@ -172,10 +156,10 @@ class Refitter:
         if not bias.alpha:
             return  # whatever the weights are, nothing is made of them
         base = self._base(layer, bias, self.updates)
-        fit, held = (self._sums(layer, kind, place) for kind in ("fit", "held"))
-        if not fit.finite or not held.finite:
+        fit, held = (self._samples(layer, bias, kind, place) for kind in ("fit", "held"))
+        if not fit.sums.finite or not held.sums.finite:
             return
-        candidates = {"": base, **_candidates(fit, held, base, bias)}
+        candidates = {"": base, **candidates_of(fit, held.sums, base, biased=bias.possible)}
         words = [{_W: self._weights(layer, c).weight} for c in candidates.values()]
         if bias.possible:
             words = [w | {_B: bias.of(c.shift.reshape(-1))} for w, c in zip(words, candidates.values(), strict=True)]
@@ -185,24 +169,18 @@ class Refitter:
         if errors[best] > errors[0] * (1 - _BETTER):
             best = 0
         result.errors.append(errors[best])
-        self._settle(layer, list(candidates)[best], candidates, fit.plus(held), bias)
-        if best:
-            result.kept[layer.mixer.node] = list(candidates)[best]
+        name = list(candidates)[best]
+        if name or layer.mixer.node in self.whole:
+            base = self._base(layer, bias, self.whole)
+            chosen = again(name, fit.plus(held), base, candidates[name], biased=bias.possible) if name else base
+            self._settle(layer, chosen, bias)
+        if name:
+            result.kept[layer.mixer.node] = name
 
-    def _settle(self, layer: Layer, name: str, candidates: Mapping[str, Fit], sums: Sums, bias: Bias) -> None:
-        """Give the layer what was chosen, fitted to all samples."""
-        node = layer.mixer.node
-        base = self._base(layer, bias, self.whole)
-        chosen = base
-        if "refitted" in name:
-            chosen = _ridge(sums, base, candidates["refitted"].ridge, constant=bias.possible) or candidates["refitted"]
-        if "matched" in name:
-            chosen = _matched(sums, chosen)
-        if not name and node not in self.whole:
-            return
-        value = self._value(layer)
+    def _settle(self, layer: Layer, chosen: Fit, bias: Bias) -> None:
+        """Give the layer what was chosen."""
         shift = chosen.shift.reshape(-1)
-        self.updates[node] = Weights(layer.weight(chosen.weight, value.dtype), bias.of(shift) if bias.possible else None)
+        self.updates[layer.mixer.node] = Weights(self._weights(layer, chosen).weight, bias.of(shift) if bias.possible else None)
         self._proto = self._network()
 
     def _weights(self, layer: Layer, fit: Fit) -> Weights:
@@ -223,26 +201,37 @@ class Refitter:
             shift = bias.shift(known.bias)
         return Fit(layer.matrix(value), shift.reshape(layer.blocks, layer.outputs))
 
-    def _sums(self, layer: Layer, kind: str, place: int) -> Sums:
-        """Samples of what the layer reads and should make; y less the bias and in the scale of W x."""
-        made, data, shortcut = layer.node.outputs[0].name, layer.node.inputs[0].name, None
+    def _samples(self, layer: Layer, bias: Bias, kind: str, place: int) -> Samples:
+        """What the layer reads and should make; y less the bias and in the scale of W x."""
+        made, data = layer.node.outputs[0], layer.node.inputs[0].name
         total = self._added(layer, place)
-        target = made if total is None else total[0]
-        shortcut = None if total is None else total[1]
-        work = max(1.0, float(layer.blocks) * layer.kept.size**2)
-        wanted = min(max(_FEWEST, _POSITIONS * layer.kept.size), max(2048, int(_MOST_WORK / work)))
+        target, shortcut = (made, None) if total is None else total
+        flat = self._flat(target, bias.alpha)
+        offset = bias.offset.reshape(layer.blocks, 1, layer.outputs)
+        each = -(-_positions(layer, kept=flat is not None) // len(self.samples["fit"]))
         rng = np.random.default_rng([self.seed, place])
-        sums = Sums.of(layer)
+        samples = Samples.of(layer, flat)
         network = self._walk.values("pruned", kind, self._proto, [data, *([shortcut] if shortcut else [])])
-        for before, now in zip(self._walk.values("original", kind, self._walk.order, [target]), network, strict=True):
-            y = before[target].astype(np.float64)
-            if shortcut:
-                y = y - now[shortcut]
-            x, y = layer.samples(now[data], y, -(-wanted // len(self.samples["fit"])), rng)
-            sums.add(x, y)
-        return _scaled(sums, Bias(self.graph, layer.mixer))
+        for before, now in zip(self._walk.values("original", kind, self._walk.order, [target.name]), network, strict=True):
+            terms = [before[target.name].astype(np.float64), *([now[shortcut]] if shortcut else [])]
+            x, (wanted, *others) = layer.samples(now[data], terms, each, rng)
+            added = (offset + sum(others)) / bias.alpha
+            samples.add(x, wanted / bias.alpha - added, np.broadcast_to(added, wanted.shape))
+        return samples
 
-    def _added(self, layer: Layer, place: int) -> tuple[str, str] | None:
+    def _flat(self, made: gs.Tensor, scale: float) -> tuple[float, float] | None:
+        """Below the first and above the second number it is all the same what the tensor holds, divided by ``scale``."""
+        users = self.graph.model.users(made)
+        if not users or self.graph.model.is_output(made):
+            return None
+        found = [flat_outside(user, self.graph.model.value) for user in users]
+        known = [f for f in found if f is not None]
+        if len(known) < len(users):
+            return None
+        low, high = min(f[0] for f in known) / scale, max(f[1] for f in known) / scale
+        return min(low, high), max(low, high)
+
+    def _added(self, layer: Layer, place: int) -> tuple[gs.Tensor, str] | None:
         """The sum that the layer's result alone goes into, and the other term, if that is made before the layer."""
         made = layer.node.outputs[0]
         users = self.graph.model.users(made)
@@ -255,87 +244,17 @@ class Refitter:
         if mine is None or its is None or mine.rank != its.rank or self._walk.position(other.name) > place:
             return None
         same = all(mine.size(a) == its.size(a) for a in range(mine.rank))
-        return (users[0].outputs[0].name, other.name) if same else None
+        return (users[0].outputs[0], other.name) if same else None
 
 
-def _scaled(sums: Sums, bias: Bias) -> Sums:
-    """The sums of (y - beta b) / alpha."""
-    offset = bias.offset.reshape(sums.y.shape)
-    n, a = sums.count, bias.alpha
-    yy = (sums.yy - 2 * offset * sums.y + n * offset**2) / a**2
-    xy = (sums.xy - sums.x[:, :, None] * offset[:, None, :]) / a
-    return Sums(n, sums.x, (sums.y - n * offset) / a, sums.xx, xy, yy)
-
-
-def _candidates(fit: Sums, held: Sums, base: Fit, bias: Bias) -> dict[str, Fit]:
-    """The choices besides ``base``, by name."""
-    found: dict[str, Fit] = {}
-    refitted = _best_ridge(fit, held, base, constant=bias.possible)
-    if refitted is not None:
-        found["refitted"] = refitted
-    if bias.possible:
-        found["matched"] = _matched(fit, base)
-        if refitted is not None:
-            found["refitted, matched"] = _matched(fit, refitted)
-    return found
-
-
-def _best_ridge(fit: Sums, held: Sums, base: Fit, *, constant: bool) -> Fit | None:
-    """The fit with the least error on held-out samples; None if that is ``base``."""
-    best, least = None, float(held.error(base.weight, base.shift).sum())
-    for ridge in RIDGES:
-        made = _ridge(fit, base, ridge, constant=constant)
-        error = float("inf") if made is None else float(held.error(made.weight, made.shift).sum())
-        if error < least:
-            best, least = made, error
-    return best
-
-
-def _ridge(sums: Sums, base: Fit, ridge: float, *, constant: bool) -> Fit | None:
-    """Least squares with a ridge toward ``base``; None if it cannot be solved."""
-    n = sums.count
-    mean_x, mean_y = sums.x / n, sums.y / n
-    xx, xy = sums.xx / n, sums.xy / n
-    if constant:
-        xx = xx - mean_x[:, :, None] * mean_x[:, None, :]
-        xy = xy - mean_x[:, :, None] * mean_y[:, None, :]
-    else:
-        xy = xy - mean_x[:, :, None] * base.shift[:, None, :]
-    right = xy - xx @ base.weight.transpose(0, 2, 1)
-    # What is less than rounding of the uncentred sums is no variance.
-    energy = np.trace(sums.xx, axis1=1, axis2=2) / n
-    scale = (np.trace(xx, axis1=1, axis2=2) + _ROUNDING * energy) / xx.shape[1] + np.finfo(float).tiny ** 0.5
-    step = _solved(xx, ridge * scale, right)
-    if step is None:
-        return None
-    weight = base.weight + step.transpose(0, 2, 1)
-    shift = mean_y - np.einsum("gok,gk->go", weight, mean_x) if constant else base.shift
-    return Fit(weight, shift, ridge)
-
-
-def _solved(matrix: Floats, ridge: Floats, right: Floats) -> Floats | None:
-    """(matrix + ridge)^-1 right, block by block."""
-    count = matrix.shape[1]
-    full = matrix + ridge[:, None, None] * np.eye(count)
-    try:
-        if len(full) == 1:
-            return np.asarray(scipy.linalg.solve(full[0], right[0], assume_a="pos", check_finite=False), np.float64)[None]
-        return np.asarray(np.linalg.solve(full, right), np.float64)
-    except (np.linalg.LinAlgError, scipy.linalg.LinAlgError):
-        return None
-
-
-def _matched(sums: Sums, fit: Fit) -> Fit:
-    """``fit`` with the mean and the variance of each output as they should be."""
-    n = sums.count
-    mean_x, mean_y = sums.x / n, sums.y / n
-    covariance = sums.xx / n - mean_x[:, :, None] * mean_x[:, None, :]
-    have = np.maximum(np.einsum("gok,gok->go", fit.weight @ covariance, fit.weight), 0)
-    want = np.maximum(sums.yy / n - mean_y**2, 0)
-    known = (have > _ROUNDING * (have + np.square(mean_y))) & (have > 0)
-    stretch = np.sqrt(np.divide(want, have, out=np.ones_like(want), where=known)).clip(1 / _MOST_STRETCH, _MOST_STRETCH)
-    weight = fit.weight * stretch[:, :, None]
-    return Fit(weight, mean_y - np.einsum("gok,gk->go", weight, mean_x))
+def _positions(layer: Layer, *, kept: bool) -> int:
+    """How many positions to fit on: enough for the columns, within bounds of work, and of memory where samples are kept."""
+    columns = layer.kept.size
+    work = max(1.0, float(layer.blocks) * columns**2)
+    most = int(_MOST_WORK / work)
+    if kept:
+        most = min(most, _MOST_BYTES // (4 * layer.blocks * (columns + 2 * layer.outputs)))
+    return min(max(_FEWEST, _POSITIONS * columns), max(_LEAST, most))
 
 
 def _loosened(proto: onnx.ModelProto, graph: ChannelGraph, mixer: Mixer, biased: bool) -> onnx.ModelProto:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from graphopt.model import Model, node_key, node_label
 from graphopt.model.bodies import bodies_within
-from graphopt.ops import Facts, Role, lookup
+from graphopt.ops import Facts, Role, activation, lookup
 from graphopt.ops.facts import static
 from graphopt.target import Int8Scheme
 
@@ -311,23 +311,9 @@ def attribute_of(node: gs.Node, name: str, opset: int) -> Any:
 
 
 def bounds_of(node: gs.Node, facts: Facts) -> Bounds | None:
-    """The bounds of Relu and Clip (its bounds are inputs since opset 11, attributes before); None if they are not constant."""
-    if node.op == "Relu":
-        return Bounds(0.0)
-    if node.op != "Clip":
-        return None
-    low, high = float(node.attrs.get("min", -math.inf)), float(node.attrs.get("max", math.inf))
-    for index, tensor in enumerate(node.inputs[1:3]):
-        if not tensor.name:
-            continue
-        value = facts.value(tensor)
-        if value is None or value.size != 1:
-            return None
-        if index == 0:
-            low = float(value.reshape(-1)[0])
-        else:
-            high = float(value.reshape(-1)[0])
-    return Bounds(low, high)
+    """The bounds of Relu and Clip; None if they are not constant."""
+    found = activation.bounds(node, facts.value)
+    return None if found is None else Bounds(*found)
 
 
 def captured(graph: gs.Graph) -> set[int]:

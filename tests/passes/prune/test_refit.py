@@ -12,7 +12,8 @@ from graphopt.analysis.channels import ChannelGraph
 from graphopt.model import Model
 from graphopt.passes.prune import Prune
 from graphopt.passes.prune.layers import Layer, Sums, layer_of
-from graphopt.passes.prune.refit import Fit, Refitter, _best_ridge, _matched, _ridge, layers_behind
+from graphopt.passes.prune.refit import Refitter, layers_behind
+from graphopt.passes.prune.regression import Fit, Samples, best_ridge, matched, matched_behind, relaxed_fit, ridge_fit
 from graphopt.passes.prune.sensitivity import macs_by_output
 from graphopt.passes.prune.walk import Walk
 from graphopt.pipeline import Context
@@ -49,7 +50,7 @@ def test_patches_times_weights_are_the_convolution(name: str) -> None:
     graph, layer = only_layer(proto)
     data = RNG.standard_normal((2, 6, 9, 8)).astype(np.float32)
     made = outputs_of(proto, {"x": data})[0]
-    x, y = layer.samples(data, made, 10**6, np.random.default_rng(0))
+    x, (y,) = layer.samples(data, [made], 10**6, np.random.default_rng(0))
     weight, bias = (graph.model.value(layer.node.inputs[k]) for k in (1, 2))
     assert weight is not None
     assert bias is not None
@@ -71,7 +72,7 @@ def test_the_ridge_is_that_of_whole_arrays(constant: bool) -> None:
     _, layer = only_layer(net.model(net.conv(net.input(1, 4, 5, 5), 3, 1)))
     x, y = RNG.standard_normal((1, 50, 4)) + 1, RNG.standard_normal((1, 50, 3)) - 2
     base = Fit(RNG.standard_normal((1, 3, 4)), RNG.standard_normal((1, 3)))
-    made = _ridge(sums_of(layer, x, y), base, 0.1, constant=constant)
+    made = ridge_fit(sums_of(layer, x, y), base, 0.1, constant=constant)
     assert made is not None
     a, b = (x[0] - x[0].mean(0), y[0] - y[0].mean(0)) if constant else (x[0], y[0] - base.shift[0])
     strength = 0.1 * (np.square(a).sum() / 50 + 1e-9 * np.square(x).sum() / 50) / 4
@@ -88,7 +89,7 @@ def test_a_refit_that_held_out_samples_do_not_confirm_is_none() -> None:
     x = RNG.standard_normal((1, 400, 4))
     right = np.einsum("gpk,gok->gpo", x, base.weight)
     noise = sums_of(layer, x[:, :6], RNG.standard_normal((1, 6, 3)))
-    assert _best_ridge(noise, sums_of(layer, x[:, 6:], right[:, 6:]), base, constant=True) is None
+    assert best_ridge(noise, sums_of(layer, x[:, 6:], right[:, 6:]), base, constant=True) is None
 
 
 def test_matched_outputs_have_the_mean_and_the_variance() -> None:
@@ -96,13 +97,67 @@ def test_matched_outputs_have_the_mean_and_the_variance() -> None:
     _, layer = only_layer(net.model(net.conv(net.input(1, 4, 5, 5), 3, 1)))
     x, y = RNG.standard_normal((1, 200, 4)), 2 + 1.3 * RNG.standard_normal((1, 200, 3))
     weak = Fit(0.5 * RNG.standard_normal((1, 3, 4)) + 0.4, np.zeros((1, 3)))
-    made = _matched(sums_of(layer, x, y), weak)
+    made = matched(sums_of(layer, x, y), weak)
     out = np.einsum("gpk,gok->gpo", x, made.weight) + made.shift[:, None]
     assert np.abs(out.mean(1) - y.mean(1)).max() <= 1e-9
     stretch = made.weight / weak.weight
     inside = (stretch > 0.51) & (stretch < 1.99)
     assert inside.any()
     assert np.abs(out.var(1) - y.var(1))[inside.all(-1)].max(initial=0.0) <= 1e-9
+
+
+FLAT = {"below": (0.0, np.inf), "both ends": (-1.5, 2.0)}
+
+
+def forgiven(low: float, high: float, added: float) -> tuple[Samples, Fit]:
+    """Samples whose y is linear between the ends, and anything beyond where the linear function is beyond; and that function."""
+    net = Net(1)
+    _, layer = only_layer(net.model(net.conv(net.input(1, 4, 5, 5), 3, 1)))
+    rng = np.random.default_rng(5)
+    right = Fit(rng.standard_normal((1, 3, 4)), rng.standard_normal((1, 3)))
+    x = rng.standard_normal((1, 600, 4))
+    y = x @ right.weight.transpose(0, 2, 1) + right.shift[:, None]
+    total, beyond = y + added, np.abs(5 * rng.standard_normal(y.shape))
+    y = np.where(total < low, low - added - beyond, np.where(total > high, high - added + beyond, y))
+    samples = Samples.of(layer, (low, high))
+    for part in np.array_split(np.arange(600), 3):
+        samples.add(x[:, part], y[:, part], np.full_like(y[:, part], added))
+    return samples, right
+
+
+@pytest.mark.parametrize("flat", FLAT)
+def test_what_a_flat_function_hides_does_not_bend_a_relaxed_fit(flat: str) -> None:
+    samples, right = forgiven(*FLAT[flat], added=0.3)
+    start = ridge_fit(samples.sums, right, 1e-9, constant=True)
+    assert start is not None
+    assert np.abs(start.weight - right.weight).max() > 0.2
+    fit = start
+    for _ in range(10):
+        made = relaxed_fit(samples, right, fit, constant=True)
+        assert made is not None
+        fit = made
+    assert np.abs(fit.weight - right.weight).max() < 1e-2
+    assert np.abs(fit.shift - right.shift).max() < 1e-2
+
+
+@pytest.mark.parametrize("flat", FLAT)
+def test_what_is_let_through_is_matched_in_mean_and_variance(flat: str) -> None:
+    (low, high), (samples, right) = FLAT[flat], forgiven(*FLAT[flat], added=0.3)
+    made = matched_behind(samples, Fit(0.7 * right.weight, right.shift - 0.2))
+    parts = list(samples.chunks())
+    have = np.concatenate([x @ made.weight.transpose(0, 2, 1) + made.shift[:, None] + s for x, _, s in parts], axis=1)
+    want = np.concatenate([y + s for _, y, s in parts], axis=1)
+    for statistic in (np.mean, np.std):
+        assert np.abs(statistic(have.clip(low, high), 1) - statistic(want.clip(low, high), 1)).max() < 1e-2
+
+
+def test_without_a_flat_function_nothing_is_relaxed() -> None:
+    net = Net(1)
+    _, layer = only_layer(net.model(net.conv(net.input(1, 4, 5, 5), 3, 1)))
+    samples, base = Samples.of(layer, None), Fit(np.zeros((1, 3, 4)), np.zeros((1, 3)))
+    samples.add(RNG.standard_normal((1, 50, 4)), RNG.standard_normal((1, 50, 3)), np.zeros((1, 50, 3)))
+    assert not samples.parts
+    assert relaxed_fit(samples, base, base, constant=True) is None
 
 
 # -- the walk ------------------------------------------------------------------------------------------------------------------

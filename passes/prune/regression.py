@@ -1,0 +1,266 @@
+"""Fits of one operator, as matrices: least squares with a ridge, matched moments, and fits that know what a flat function forgives.
+
+With x what an operator reads and y what it should make,
+
+    minimise  E |W x + b - y|^2 + lambda d |W - W0|^2,        d the mean variance of a feature,
+
+a ridge toward the weights W0 that there are. *Matching* scales the rows of W and moves b, so that each output has the mean and the
+variance that it should have: least squares shrinks what it cannot predict.
+
+*Relaxed targets*. Let nothing but a function that is flat outside [l, h] read s + W x + b (Relu, Clip, HardSwish below -3; s is a
+bias or a shortcut). A sum that should lie below l may lie anywhere below it, so the error of a position is the distance of
+z = W x + b to a set: {y} where l <= s + y <= h, else {z: s + z <= l} or {z: s + z >= h}. Its least mean square is found by turns,
+
+    t = the point of the set that is nearest to W x + b,        W, b = the ridge fit to t,
+
+of which neither raises the error (after Zhang et al., "Accelerating Very Deep Convolutional Networks for Classification and
+Detection", arXiv:1505.06798, who alternate likewise), from a point a little ahead of W, b (Beck and Teboulle, "A Fast Iterative
+Shrinkage-Thresholding Algorithm for Linear Inverse Problems", 2009): each turn is a step down the gradient in the metric of the
+fit, whose matrix stays the same. Matched then are mean and variance of what the function lets through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from graphopt.passes.prune.layers import Layer, Sums
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Strengths that are tried, relative to the mean variance of a feature."""
+
+_ROUNDING = 1e-9
+"""A variance that is a smaller share of the mean square is rounding."""
+
+_MOST_STRETCH = 2.0
+"""Matching scales no output by more than this, nor by less than its inverse."""
+
+_TURNS = 12
+"""Of relaxed targets."""
+
+_CHUNK = 2**24
+"""Bytes of a matrix of samples in float64."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """Weights of a layer [blocks, outputs, columns] and what is to be added to its bias [blocks, outputs]."""
+
+    weight: Floats
+    shift: Floats
+    ridge: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Samples:
+    """What an operator is fitted to: sums, and where a flat function follows the samples themselves.
+
+    Attributes:
+        sums: over all of it.
+        flat: l and h (the module's docstring), if a flat function follows.
+        parts: x [blocks, positions, columns], y and s [blocks, positions, outputs].
+    """
+
+    sums: Sums
+    flat: tuple[float, float] | None = None
+    parts: list[tuple[Array, Array, Array]] = field(default_factory=list[tuple[Array, Array, Array]])
+
+    @staticmethod
+    def of(layer: Layer, flat: tuple[float, float] | None) -> Samples:
+        """None yet."""
+        return Samples(Sums.of(layer), flat)
+
+    def add(self, x: Array, y: Array, added: Array) -> None:
+        """Take in samples."""
+        self.sums.add(x, y)
+        if self.flat is not None:
+            self.parts.append((x, y.astype(np.float32), added.astype(np.float32)))
+
+    def plus(self, other: Samples) -> Samples:
+        """Both."""
+        return Samples(self.sums.plus(other.sums), self.flat, [*self.parts, *other.parts])
+
+    def chunks(self) -> Iterator[tuple[Floats, Floats, Floats]]:
+        """The samples in float64, some positions at a time."""
+        for x, y, added in self.parts:
+            step = max(1, _CHUNK // (8 * x.shape[0] * max(x.shape[2], y.shape[2])))
+            for start in range(0, x.shape[1], step):
+                a, b, c = (v[:, start : start + step].astype(np.float64) for v in (x, y, added))
+                yield a, b, c
+
+
+REFITTED, MATCHED, BOTH = "refitted", "matched", "refitted, matched"
+RELAXED, RELAXED_MATCHED = "relaxed", "relaxed, matched"
+
+
+def candidates_of(fit: Samples, held: Sums, base: Fit, *, biased: bool) -> dict[str, Fit]:
+    """The fits that ``fit`` and ``held`` give besides ``base``, by name. ``biased``: whether a bias can be fitted."""
+    found: dict[str, Fit] = {}
+    refitted = best_ridge(fit.sums, held, base, constant=biased)
+    if refitted is not None:
+        found[REFITTED] = refitted
+    if biased:
+        found[MATCHED] = matched(fit.sums, base)
+        if refitted is not None:
+            found[BOTH] = matched(fit.sums, refitted)
+    start = refitted or Fit(base.weight, base.shift, RIDGES[-1])
+    relaxed = relaxed_fit(fit, base, start, constant=biased)
+    if relaxed is not None:
+        found[RELAXED] = relaxed
+        if biased:
+            found[RELAXED_MATCHED] = matched_behind(fit, relaxed)
+    return found
+
+
+def again(name: str, samples: Samples, base: Fit, chosen: Fit, *, biased: bool) -> Fit:
+    """The fit that was ``chosen`` under that name, from other samples."""
+    refitted = ridge_fit(samples.sums, base, chosen.ridge, constant=biased) if name in (REFITTED, BOTH) else None
+    if name in (RELAXED, RELAXED_MATCHED):
+        relaxed = relaxed_fit(samples, base, chosen, constant=biased) or chosen
+        return relaxed if name == RELAXED else matched_behind(samples, relaxed)
+    if name == MATCHED:
+        return matched(samples.sums, base)
+    if refitted is None:
+        return chosen
+    return matched(samples.sums, refitted) if name == BOTH else refitted
+
+
+def ridge_fit(sums: Sums, base: Fit, ridge: float, *, constant: bool) -> Fit | None:
+    """Least squares with a ridge toward ``base``; None if it cannot be solved. ``constant``: whether a bias is fitted."""
+    system = _System(sums, base, ridge, constant=constant)
+    return system.fit(sums.xy, sums.y) if system.solvable else None
+
+
+def best_ridge(fit: Sums, held: Sums, base: Fit, *, constant: bool) -> Fit | None:
+    """The fit with the least error on held-out samples; None if that is ``base``."""
+    best, least = None, float(held.error(base.weight, base.shift).sum())
+    for ridge in RIDGES:
+        made = ridge_fit(fit, base, ridge, constant=constant)
+        error = float("inf") if made is None else float(held.error(made.weight, made.shift).sum())
+        if error < least:
+            best, least = made, error
+    return best
+
+
+def matched(sums: Sums, fit: Fit) -> Fit:
+    """``fit`` with the mean and the variance of each output as they should be."""
+    n = sums.count
+    mean_x, mean_y = sums.x / n, sums.y / n
+    covariance = sums.xx / n - mean_x[:, :, None] * mean_x[:, None, :]
+    have = np.maximum(np.einsum("gok,gok->go", fit.weight @ covariance, fit.weight), 0)
+    want = np.maximum(sums.yy / n - mean_y**2, 0)
+    known = (have > _ROUNDING * (have + np.square(mean_y))) & (have > 0)
+    stretch = np.sqrt(np.divide(want, have, out=np.ones_like(want), where=known)).clip(1 / _MOST_STRETCH, _MOST_STRETCH)
+    weight = fit.weight * stretch[:, :, None]
+    return Fit(weight, mean_y - np.einsum("gok,gk->go", weight, mean_x), fit.ridge)
+
+
+def relaxed_fit(samples: Samples, base: Fit, start: Fit, *, constant: bool) -> Fit | None:
+    """The fit to relaxed targets, from ``start`` and with its ridge; None where nothing is relaxed, or it cannot be solved."""
+    sums, flat = samples.sums, samples.flat
+    if flat is None:
+        return None
+    system = _System(sums, base, start.ridge, constant=constant)
+    if not system.solvable:
+        return None
+    fit = at = start
+    for turn in range(_TURNS):
+        xy, y = np.zeros_like(sums.xy), np.zeros_like(sums.y)
+        for x, wanted, added in samples.chunks():
+            target = _nearest(_made(x, at), wanted, added, flat)
+            xy += x.transpose(0, 2, 1) @ target
+            y += target.sum(1)
+        made = system.fit(xy, y)
+        if made is None:
+            return None
+        ahead = turn / (turn + 3)
+        at = Fit(made.weight + ahead * (made.weight - fit.weight), made.shift + ahead * (made.shift - fit.shift))
+        fit = made
+    return fit
+
+
+def matched_behind(samples: Samples, fit: Fit) -> Fit:
+    """``fit`` with mean and variance of what the flat function lets through as they should be."""
+    if samples.flat is None:
+        return matched(samples.sums, fit)
+    low, high = samples.flat
+    parts = [(_made(x, fit), y, added) for x, y, added in samples.chunks()]
+    z, y, added = (np.concatenate(p, axis=1) for p in zip(*parts, strict=True))
+    wanted = np.clip(y + added, low, high)
+    mean, deviation = wanted.mean(1, keepdims=True), wanted.std(1, keepdims=True)
+    middle = z.mean(1, keepdims=True)
+    stretch, place = np.ones_like(middle), middle
+    for _ in range(_TURNS):
+        now = np.clip(stretch * (z - middle) + place + added, low, high)
+        have = now.std(1, keepdims=True)
+        known = (have > _ROUNDING * np.abs(mean)) & (have > 0)
+        factor = np.divide(deviation, have, out=np.ones_like(have), where=known)
+        stretch = (stretch * factor).clip(1 / _MOST_STRETCH, _MOST_STRETCH)
+        place = place + mean - now.mean(1, keepdims=True)
+    weight = fit.weight * stretch.transpose(0, 2, 1)
+    return Fit(weight, (place - stretch * (middle - fit.shift[:, None]))[:, 0], fit.ridge)
+
+
+def _made(x: Floats, fit: Fit) -> Floats:
+    made: Floats = x @ fit.weight.transpose(0, 2, 1) + fit.shift[:, None]
+    return made
+
+
+def _nearest(z: Floats, y: Floats, added: Floats, flat: tuple[float, float]) -> Floats:
+    """The point nearest to z of what may be."""
+    low, high = flat[0] - added, flat[1] - added
+    return np.where(y < low, np.minimum(z, low), np.where(y > high, np.maximum(z, high), y))
+
+
+class _System:
+    """The equations of a ridge fit, whatever the targets are."""
+
+    def __init__(self, sums: Sums, base: Fit, ridge: float, *, constant: bool) -> None:
+        n = sums.count
+        self._count, self._base, self._ridge, self._constant = n, base, ridge, constant
+        self._x = sums.x / n
+        self._xx = sums.xx / n
+        if constant:
+            self._xx = self._xx - self._x[:, :, None] * self._x[:, None, :]
+        # What is less than rounding of the uncentred sums is no variance.
+        energy = np.trace(sums.xx, axis1=1, axis2=2) / n
+        width = self._xx.shape[1]
+        scale = (np.trace(self._xx, axis1=1, axis2=2) + _ROUNDING * energy) / width + np.finfo(float).tiny ** 0.5
+        self._full = self._xx + (ridge * scale)[:, None, None] * np.eye(width)
+        self._factor: tuple[Floats, bool] | None = None
+        self.solvable = True
+        if len(self._full) == 1:
+            try:
+                self._factor = scipy.linalg.cho_factor(self._full[0], lower=True, check_finite=False)
+            except scipy.linalg.LinAlgError:
+                self.solvable = False
+
+    def fit(self, xy: Floats, y: Floats) -> Fit | None:
+        """The fit to targets with these sums of x y^T and of y."""
+        xy, mean_y = xy / self._count, y / self._count
+        if self._constant:
+            xy = xy - self._x[:, :, None] * mean_y[:, None, :]
+        else:
+            xy = xy - self._x[:, :, None] * self._base.shift[:, None, :]
+        step = self._solved(xy - self._xx @ self._base.weight.transpose(0, 2, 1))
+        if step is None:
+            return None
+        weight = self._base.weight + step.transpose(0, 2, 1)
+        shift = mean_y - np.einsum("gok,gk->go", weight, self._x) if self._constant else self._base.shift
+        return Fit(weight, shift, self._ridge)
+
+    def _solved(self, right: Floats) -> Floats | None:
+        if self._factor is not None:
+            return np.asarray(scipy.linalg.cho_solve(self._factor, right[0], check_finite=False), np.float64)[None]
+        try:
+            return np.asarray(np.linalg.solve(self._full, right), np.float64)
+        except np.linalg.LinAlgError:
+            return None
