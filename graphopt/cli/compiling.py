@@ -72,10 +72,10 @@ def compiled(
         )
 
 
-def check_faster(report: Report, output: Path | None, *, force: bool) -> None:
+def check_faster(report: Report, outputs: Sequence[Path | None], *, force: bool) -> None:
     """Nobody prunes to be slower. Raises BudgetError GO402, unless ``force``, where a result to be written is not faster."""
     for record in report.passes:
-        if output is None or force or not record.facts.get("not_faster"):
+        if force or not any(outputs) or not record.facts.get("not_faster"):
             continue
         why = next((note for note in record.notes if note.startswith("NOT FASTER")), "the pruned model is not faster")
         hint = "widths on the device's steps (`prune:multiple=`), `prune:latency=`, or --force to write it all the same"

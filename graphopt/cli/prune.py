@@ -12,9 +12,11 @@ import numpy as np
 from graphopt.cli.common import debug_option, emit, format_option, limit_options, load_options, model_argument, on_terminal
 from graphopt.cli.compiling import check_faster, compiled
 from graphopt.cli.terminal import stdout_width
+from graphopt.errors import DataError
 from graphopt.model.files import write_bytes
 from graphopt.pipeline import DEFAULT_TARGET
 from graphopt.pipeline.pipeline import Pipeline
+from graphopt.pipeline.record import Report
 from graphopt.report import to_json, to_text
 
 
@@ -83,11 +85,12 @@ def command(
         threads=threads,
         timing=timing,
     )
-    check_faster(result.report, output, force=force)
+    check_faster(result.report, (output, emit_masks), force=force)
+    masks = None if emit_masks is None else archive(_masks(result.report, emit_masks))
     if output is not None:
         result.save(output, force=force)
-    if emit_masks is not None:
-        write_bytes(emit_masks, archive(result.report.passes[-1].facts.get("masks") or {}))
+    if emit_masks is not None and masks is not None:
+        write_bytes(emit_masks, masks)
     if form == "json":
         emit(to_json(result.report))
         return
@@ -96,6 +99,16 @@ def command(
         emit(f"\nwritten: {path}")
     if output is None and emit_masks is None:
         emit("\nnothing written: no -o was given")
+
+
+def _masks(report: Report, path: Path) -> dict[str, str]:
+    """What was decided. Raises DataError GO843 where channels went and no tensor of the file has them."""
+    record = report.passes[-1]
+    masks: Any = record.facts.get("masks") or {}
+    if not masks and record.rewrites:
+        why = "no tensor of the file that was given holds the channels that went"
+        raise DataError("GO843", str(path), why, "decide without folding (--no-fold)")
+    return dict(masks)
 
 
 def archive(masks: Any) -> bytes:

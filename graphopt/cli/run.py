@@ -102,7 +102,7 @@ def command(
         timing=timing,
         verify=not unverified,
     )
-    check_faster(result.report, output, force=force)
+    check_faster(result.report, (output,), force=force)
     if output is not None:
         result.save(output, force=force)
     if report_path is not None:

@@ -89,7 +89,8 @@ def command(
     contact.known(exact=False)
     with watching() as monitor:
         ctx = Context(loaded, target=device, feeds=feeds, seed=seed, threads=threads, monitor=monitor)
-        series = survey(name, loaded.copy(), ctx, multiple)
+        found = survey(name, loaded.copy(), ctx, multiple)
+    series = found.series
     if plot is not None:
         write_bytes(plot, svg(f"{loaded.label}: {name}", series, SURVEYS[name].step).encode())
     if form == "json":
@@ -97,11 +98,12 @@ def command(
             {"place": s.place, "size": s.size, "points": [{"removed": n, "saves": m, "error": e} for n, m, e in s.points]}
             for s in series
         ]
-        emit(
-            json.dumps({"schema": 1, "model": loaded.label, "pass": name, "calibrated": feeds.calibrated, "series": rows}, indent=2)
-        )
+        head = {"schema": 1, "model": loaded.label, "pass": name, "calibrated": feeds.calibrated, "notes": found.notes}
+        emit(json.dumps({**head, "series": rows}, indent=2))
         return
     _print(loaded, series, SURVEYS[name], feeds.calibrated)
+    for note in found.notes:
+        emit(printable(f"note: {note}"))
 
 
 def _print(model: Model, series: Sequence[Series], kind: Kind, calibrated: bool) -> None:

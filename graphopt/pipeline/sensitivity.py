@@ -1,6 +1,6 @@
 """What a pass costs at the model's output, place by place: the form that passes report it in, and which passes do.
 
-A pass joins with one function, ``survey(model, ctx, multiple) -> list[Series]``, named in ``SURVEYS``; ``model`` is a copy that it
+A pass joins with one function, ``survey(model, ctx, multiple) -> Surveyed``, named in ``SURVEYS``; ``model`` is a copy that it
 may edit.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from graphopt.errors import UsageError
@@ -33,7 +33,15 @@ class Series:
     points: Sequence[tuple[int, float, float]]
 
 
-Survey = Callable[[Model, Context, "int | None"], list[Series]]
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What a survey found: series, and what a reader must know of them."""
+
+    series: list[Series]
+    notes: list[str] = field(default_factory=list[str])
+
+
+Survey = Callable[[Model, Context, "int | None"], Surveyed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ SURVEYS: Mapping[str, Kind] = {
 }
 
 
-def survey(name: str, model: Model, ctx: Context, multiple: int | None) -> list[Series]:
+def survey(name: str, model: Model, ctx: Context, multiple: int | None) -> Surveyed:
     """The series of one pass. Raises UsageError GO911 for a pass that has none."""
     if name not in SURVEYS:
         raise UsageError("GO911", name, "there is no such survey", near(name, SURVEYS))

@@ -29,7 +29,7 @@ from graphopt.runtime.rows import Cutter
 Array = NDArray[Any]
 FeedDict = dict[str, Array]
 
-_SPOOL_BYTES = 2**28
+_SPOOL_BYTES = 2**26
 _MOST_SAMPLES = 1_000_000
 
 
@@ -259,8 +259,19 @@ class Spool:
         self._names = list(feed)
         self._on_disk += 1
 
+    @staticmethod
+    def of(feeds: Iterable[FeedDict]) -> Spool:
+        """All of them."""
+        made = Spool()
+        for feed in feeds:
+            made.add(feed)
+        return made
+
     def __len__(self) -> int:
         return len(self._kept) + self._on_disk
+
+    def __iter__(self) -> Iterator[FeedDict]:
+        return self.read(range(len(self)))
 
     def read(self, indices: Sequence[int]) -> Iterator[FeedDict]:
         """What was kept, by number."""

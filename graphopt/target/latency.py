@@ -3,7 +3,8 @@
 A shape is an operator with its kernel, strides, dilations, grouping and the size of what it reads; only its widths are open. For
 each shape the time is known on a grid of widths,
 
-    t(inputs, outputs),     inputs and outputs rounded up to the device's step, linear between grid points in both,
+    t(inputs, outputs),     inputs and outputs rounded up to the device's step (but where the grid has
+                            them as they are), linear between grid points in both,
 
 times a factor where a width is no multiple of ``align`` (kernels then work in another layout). Rounding up is the staircase: 33
 channels take the time of 48 where the step is 16. What is no convolution takes ``rest`` nanoseconds for each element that it makes,
@@ -71,13 +72,13 @@ class Staircase:
     def time(self, inputs: float, outputs: float, step: int, align: int) -> float:
         """Microseconds."""
         factor = self.odd if (inputs % align and inputs > step) or outputs % align else 1.0
-        grid = [[_up(width, step) for width in widths] for widths in (self.inputs, self.outputs)]
-        rows = [_along(grid[1], row, _up(outputs, step)) for row in self.us]
-        return factor * (_along(grid[0], rows, _up(inputs, step)) if self.inputs else rows[0])
+        rows = [_along(self.outputs, row, _up(outputs, self.outputs, step)) for row in self.us]
+        return factor * (_along(self.inputs, rows, _up(inputs, self.inputs, step)) if self.inputs else rows[0])
 
 
-def _up(width: float, step: int) -> float:
-    return -(-width // step) * step
+def _up(width: float, grid: Sequence[int], step: int) -> float:
+    """A width on the staircase: as it is where its time is known, else on the next step."""
+    return width if width in grid else -(-width // step) * step
 
 
 def _along(widths: Sequence[float], times: Sequence[float], width: float) -> float:

@@ -19,7 +19,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,10 +47,13 @@ _ROUNDS = 8
 _NODES = 2000
 """Of the search tree: a bound that does not depend on the machine, as a time would."""
 
+_SINGLES = 64
+"""Rungs that are given back or exchanged, at most."""
+
 _FEW = 5000
 """Choices that are all looked at."""
 
-_PAIRS = 200_000
+_PAIRS = 20_000
 """Exchanges of two groups that are looked at to come near a budget."""
 
 
@@ -123,34 +129,38 @@ def _rank(cost: Cost, errors: Errors, removed: list[int], target: float) -> tupl
 
 
 def _greedy(cost: Cost, ladders: Ladders, errors: Errors, target: float) -> list[int]:
+    """Each step looks at all rungs of all groups; what they save is counted anew where it depends on the last step."""
     place = [0] * len(ladders)
     removed = [ladder[0] for ladder in ladders]
+    priced = [np.asarray([e(n) for n in ladder]) for e, ladder in zip(errors, ladders, strict=True)]
+    saved: dict[int, Floats] = {}
     current = cost.count(removed)
     while current > target:
-        best = _cheapest(cost, ladders, errors, place, removed, current - target)
+        for group in (g for g in range(len(ladders)) if g not in saved):
+            saved[group] = cost.changes(removed, group, [n - removed[group] for n in ladders[group]])
+        best = _cheapest(priced, saved, place, current - target)
         if best is None:
             return removed
         group, at = best
-        current -= cost.change(removed, group, ladders[group][at] - removed[group])
+        current -= float(saved[group][at])
         place[group], removed[group] = at, ladders[group][at]
+        for near in cost.near(group):
+            saved.pop(near, None)
     return _settled(cost, ladders, errors, removed, target)
 
 
-def _cheapest(
-    cost: Cost, ladders: Ladders, errors: Errors, place: Sequence[int], removed: list[int], needed: float
-) -> tuple[int, int] | None:
+def _cheapest(priced: Sequence[Floats], saved: Mapping[int, Floats], place: Sequence[int], needed: float) -> tuple[int, int] | None:
     """The group and the rung whose removal adds the least error for what is saved of what is needed."""
     best: tuple[float, int, int] | None = None
-    for group, ladder in enumerate(ladders):
-        for at in range(place[group] + 1, len(ladder)):
-            saved = cost.change(removed, group, ladder[at] - removed[group])
-            if saved <= 0:
-                continue
-            price = (errors[group](ladder[at]) - errors[group](removed[group])) / min(saved, needed)
-            if best is None or price < best[0]:
-                best = (price, group, at)
-            if saved >= needed:
-                break
+    for group, (errors, at) in enumerate(zip(priced, place, strict=True)):
+        more = saved[group][at + 1 :]
+        useful = np.flatnonzero(more > 0)
+        if not useful.size:
+            continue
+        prices = (errors[at + 1 :][useful] - errors[at]) / np.minimum(more[useful], needed)
+        cheapest = int(np.argmin(prices))
+        if best is None or prices[cheapest] < best[0]:
+            best = (float(prices[cheapest]), group, at + 1 + int(useful[cheapest]))
     return None if best is None else best[1:]
 
 
@@ -166,14 +176,15 @@ def _program(cost: Cost, ladders: Ladders, errors: Errors, at: list[int], room: 
     rows = csr_array((np.ones(len(groups)), (np.asarray([g for g, _ in groups]), np.arange(len(groups)))))
     scale = max(target, 1.0)
     budget = LinearConstraint((spent / scale)[None], -np.inf, (room - base) / scale)
-    # Costs of the objective that differ by less than rounding would leave the choice to chance.
-    result = milp(
-        error / max(float(error.max(initial=0.0)), 1e-30),
-        integrality=np.ones(len(groups), np.int64),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(rows, 1, 1), budget],
-        options={"node_limit": _NODES, "mip_rel_gap": 1e-4},
-    )
+    with _unprinted():
+        # Costs of the objective that differ by less than rounding would leave the choice to chance.
+        result = milp(
+            error / max(float(error.max(initial=0.0)), 1e-30),
+            integrality=np.ones(len(groups), np.int64),
+            bounds=Bounds(0, 1),
+            constraints=[LinearConstraint(rows, 1, 1), budget],
+            options={"node_limit": _NODES, "mip_rel_gap": 1e-4},
+        )
     if result.x is None:
         return None
     made = list(at)
@@ -183,6 +194,25 @@ def _program(cost: Cost, ladders: Ladders, errors: Errors, at: list[int], room: 
     return made
 
 
+@contextmanager
+def _unprinted() -> Generator[None]:
+    """What native code prints goes nowhere: HiGHS says some things whatever its options are, into what may be a report."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+    except (OSError, ValueError, AttributeError):  # there is no standard output
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 # -- fix-up ------------------------------------------------------------------------------------------------------------------
 
 
@@ -190,34 +220,62 @@ def _settled(cost: Cost, ladders: Ladders, errors: Errors, choice: Sequence[int]
     """Give back and exchange single rungs while that lowers the error and keeps the budget."""
     removed = list(choice)
     place = [list(ladder).index(n) for ladder, n in zip(ladders, removed, strict=True)]
-    for _ in range(64):
+    count = len(ladders)
+    up, down = (np.zeros(count, np.int64) for _ in range(2))
+    gain, loss, price, saved = (np.zeros(count) for _ in range(4))
+    stale = set(range(count))
+    for _ in range(_SINGLES):
         slack = target - cost.count(removed)
         if slack < 0:
             break
-        best: tuple[float, int, int] | None = None
-        for up in (g for g in range(len(ladders)) if place[g] > 0):
-            back = ladders[up][place[up] - 1]
-            gain = errors[up](removed[up]) - errors[up](back)
-            price = -cost.change(removed, up, back - removed[up])
-            if price <= slack and gain > 0 and (best is None or gain > best[0]):
-                best = (gain, up, -1)
-            kept, removed[up] = removed[up], back
-            for down in (g for g in range(len(ladders)) if g != up and place[g] + 1 < len(ladders[g])):
-                more = ladders[down][place[down] + 1]
-                net = gain - (errors[down](more) - errors[down](removed[down]))
-                saved = cost.change(removed, down, more - removed[down])
-                if net > 1e-15 and price - saved <= slack and (best is None or net > best[0]):
-                    best = (net, up, down)
-            removed[up] = kept
+        for g in stale:
+            ladder, at = ladders[g], place[g]
+            up[g] = ladder[max(0, at - 1)] - removed[g]
+            down[g] = ladder[min(len(ladder) - 1, at + 1)] - removed[g]
+            gain[g] = errors[g](removed[g]) - errors[g](removed[g] + int(up[g]))
+            loss[g] = errors[g](removed[g] + int(down[g])) - errors[g](removed[g])
+            back, more = cost.changes(removed, g, [int(up[g]), int(down[g])])
+            price[g], saved[g] = -back, more
+        best = _exchange(cost, removed, (up, down), (gain, loss), (price, saved), slack)
         if best is None:
             break
-        _, up, down = best
-        place[up] -= 1
-        removed[up] = ladders[up][place[up]]
-        if down >= 0:
-            place[down] += 1
-            removed[down] = ladders[down][place[down]]
+        stale = set[int]()
+        for g, step in best:
+            place[g] += step
+            removed[g] = ladders[g][place[g]]
+            stale |= cost.near(g)
     return removed
+
+
+def _exchange(
+    cost: Cost,
+    removed: list[int],
+    units: tuple[NDArray[np.int64], NDArray[np.int64]],
+    error: tuple[Floats, Floats],
+    counted: tuple[Floats, Floats],
+    slack: float,
+) -> list[tuple[int, int]] | None:
+    """The rung to give back, or to exchange for another group's, that lowers the error most: (group, step) each."""
+    (up, down), (gain, loss), (price, saved) = units, error, counted
+    best, most = None, 1e-15
+    for g in np.flatnonzero((up < 0) & (gain > 0)).tolist():
+        if price[g] <= slack and gain[g] > most:
+            best, most = [(g, -1)], float(gain[g])
+        net = gain[g] - loss
+        # What the other group saves is another thing where the two meet.
+        near = np.zeros(net.size, bool)
+        near[list(cost.near(g))] = True
+        fits = (down > 0) & (net > most) & (near | (price[g] - saved <= slack))
+        fits[g] = False
+        for h in sorted(np.flatnonzero(fits).tolist(), key=lambda h: -net[h]):
+            if near[h]:
+                then = list(removed)
+                then[g] += int(up[g])
+                if price[g] - cost.change(then, h, int(down[h])) > slack:
+                    continue
+            best, most = [(g, -1), (h, 1)], float(net[h])
+            break
+    return best
 
 
 def _nearer(cost: Cost, ladders: Ladders, errors: Errors, choice: list[int], target: float) -> list[int]:
@@ -229,20 +287,24 @@ def _nearer(cost: Cost, ladders: Ladders, errors: Errors, choice: list[int], tar
     base = cost.count(choice)
     best, least = choice, np.inf
     moves = [(g, n, -cost.change(choice, g, n - choice[g])) for g, ladder in enumerate(ladders) for n in ladder if n != choice[g]]
+    moves.sort(key=lambda m: m[2])
+    prices = np.asarray([price for _, _, price in moves])
     window = (NEAR * target - base, target - base)
+    # Near enough, as if the two did not meet in one operator; then counted as it is.
+    wide = (2 * window[0] - window[1], 2 * window[1] - window[0])
     room = _PAIRS
     for first, (g, n, price) in enumerate(moves):
         made = list(choice)
         made[g] = n
         if window[0] <= price <= window[1] and total(errors, made) < least:
             best, least = made, total(errors, made)
-        for h, m, other in moves[first + 1 :]:
-            # Near enough, as if the two did not meet in one operator; then counted as it is.
-            if h == g or not 2 * window[0] - window[1] <= price + other <= window[1] + (window[1] - window[0]):
-                continue
+        low, high = np.searchsorted(prices, (wide[0] - price, wide[1] - price))
+        for h, m, _ in moves[max(first + 1, int(low)) : int(high)]:
             room -= 1
             if room < 0:
                 return best
+            if h == g:
+                continue
             both = list(made)
             both[h] = m
             if NEAR * target <= cost.count(both) <= target and total(errors, both) < least:

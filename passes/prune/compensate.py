@@ -3,7 +3,7 @@
 With x_R the removed and x_S the kept features of a mixer's data, the best guess x_R ~ A x_S + c in the least squares sense is
 
     [A c] = G_R,S1 (G_S1,S1 + lambda D)^-1,      S1 = S and the constant 1,   G the uncentred Gram matrix,
-    D = diag(mean diagonal of G_S,S, ..., 0)     (the constant is not shrunk)
+    D = diag(mean diagonal of G, ..., 0)     (the constant is not shrunk)
 
 and the mixer absorbs it: for every tap W_S += W_R A, and the bias gains sum over taps of W_R c. All in float64. The bias part
 is exact but for the border of a padded convolution; a ConvTranspose with strides has no bias that would do it, so c is 0 there,
@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 
 from graphopt.analysis.channels import ChannelGraph
 from graphopt.ops import attrs
-from graphopt.ops.channels import Mixer
+from graphopt.ops.channels import Labels, Mixer
 from graphopt.passes.prune.blocks import feature_classes, shape_of
 from graphopt.passes.prune.reference import Weights, bias_slot, out_labels
 from graphopt.passes.prune.statistics import Moments, Statistics, source_of
 
 Floats = NDArray[np.float64]
+
+_KEPT = 3
+"""Weights of a mixer: as it is, and with a rung more and a rung less."""
 
 
 def with_constant(moments: Moments, ridge: float, constant: bool) -> Floats:
@@ -41,20 +44,55 @@ def with_constant(moments: Moments, ridge: float, constant: bool) -> Floats:
     return made
 
 
+class Compensator:
+    """Compensates for removals, one after the other, of one set of statistics.
+
+    A mixer's weights depend on which of its own features go. Searches try removals that differ in one group, so the last few
+    weights of each mixer are kept.
+    """
+
+    def __init__(self, graph: ChannelGraph, mixers: Sequence[Mixer], statistics: Statistics, ridge: float) -> None:
+        self.statistics = statistics
+        self._graph, self._ridge = graph, ridge
+        self._together: dict[str, list[Mixer]] = {}
+        for mixer in mixers:
+            self._together.setdefault(self._name(mixer), []).append(mixer)
+        self._read = [(m, c) for m in mixers if (c := _features(graph, m)) is not None]
+        self._last: dict[str, dict[bytes, Weights]] = {}
+
+    def weights(self, removed: NDArray[np.bool_]) -> dict[str, Weights]:
+        """New weights for every mixer that loses features and has statistics."""
+        found: dict[str, Weights] = {}
+        for mixer, classes in self._read:
+            lost = removed[classes]
+            if not lost.any():
+                continue
+            last, key = self._last.setdefault(mixer.node, {}), lost.tobytes()
+            made = last.pop(key, None)
+            if made is None:
+                together = self._together[self._name(mixer)]
+                made = _compensate(self._graph, mixer, together, removed, self.statistics, self._ridge)
+            if made is None:
+                continue
+            found[mixer.node] = last[key] = made
+            if len(last) > _KEPT:
+                del last[next(iter(last))]
+        return found
+
+    def _name(self, mixer: Mixer) -> str:
+        return self._graph.nodes[mixer.node].inputs[mixer.weight].name
+
+
+def _features(graph: ChannelGraph, mixer: Mixer) -> Labels | None:
+    source = source_of(graph, mixer)
+    return None if source is None else feature_classes(graph, mixer, source)
+
+
 def compensated(
     graph: ChannelGraph, mixers: Sequence[Mixer], removed: NDArray[np.bool_], statistics: Statistics, ridge: float
 ) -> dict[str, Weights]:
     """New weights for every mixer that loses features and has statistics."""
-    found: dict[str, Weights] = {}
-    readers: dict[str, list[Mixer]] = {}
-    for mixer in mixers:
-        readers.setdefault(graph.nodes[mixer.node].inputs[mixer.weight].name, []).append(mixer)
-    for mixer in mixers:
-        together = readers[graph.nodes[mixer.node].inputs[mixer.weight].name]
-        made = _compensate(graph, mixer, together, removed, statistics, ridge)
-        if made is not None:
-            found[mixer.node] = made
-    return found
+    return Compensator(graph, mixers, statistics, ridge).weights(removed)
 
 
 def _moments(graph: ChannelGraph, together: Sequence[Mixer], statistics: Statistics) -> Moments | None:
@@ -86,7 +124,8 @@ def _compensate(
     bias = Bias(graph, mixer)
     if statistics.constants and not bias.possible:
         return None
-    full = with_constant(moments, ridge, bias.possible)
+    # Those who share a weight must come to the same one.
+    full = with_constant(moments, ridge, all(Bias(graph, m).possible for m in together))
     blocks = shape.blocks(value)
     shift = np.zeros(blocks.shape[:2])
     for block in range(blocks.shape[0]):
@@ -119,6 +158,8 @@ class Bias:
             self._count = weight.shape[0]  # a single channel has no label
         self._dtype = np.dtype(np.float32) if weight is None else weight.dtype
         self._old: Floats | None = None
+        self.known = True
+        """Whether what is added is one number a channel; if not, what the operator makes says little of its weights."""
         self._own = slot is not None and slot[0] == mixer.node
         self.possible = slot is not None and self._count > 0 and node.op != "ConvTranspose" and self._beta != 0
         if not self.possible or slot is None:
@@ -126,8 +167,9 @@ class Bias:
         holder = graph.nodes[slot[0]]
         if slot[1] < len(holder.inputs) and holder.inputs[slot[1]].name:
             value = graph.model.value(holder.inputs[slot[1]])
-            if value is None or value.size not in (1, self._count) or value.ndim > 2:
-                self.possible = False
+            along = value is not None and (value.size == 1 or (value.size == self._count == value.shape[-1]))
+            if value is None or value.ndim > 2 or not along:
+                self.possible = self.known = False
             else:
                 self._old = np.broadcast_to(value.reshape(-1).astype(np.float64), (self._count,))
 

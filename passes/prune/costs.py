@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphopt.analysis.channels import ChannelGraph, Group
 from graphopt.ops.channels.layout import product
+
+Floats = NDArray[np.float64]
 
 
 class Cost(Protocol):
@@ -33,6 +36,14 @@ class Cost(Protocol):
         """What removing another ``units`` of a group saves."""
         ...
 
+    def changes(self, removed: Sequence[int], group: int, units: Sequence[int]) -> Floats:
+        """The same of several numbers of units, each alone."""
+        ...
+
+    def near(self, group: int) -> frozenset[int]:
+        """The groups, itself too, whose savings depend on how much of this one goes."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
@@ -48,6 +59,14 @@ class Term:
             left *= 1.0 - sum(share * removed[g] for g, share in side)
         return left
 
+    def counts(self, removed: Sequence[int], group: int, more: Floats) -> Floats:
+        """What is left where more of one group goes, for several numbers."""
+        left = np.full(more.size, self.amount)
+        for side in self.sides:
+            kept = 1.0 - sum(share * removed[g] for g, share in side)
+            left *= kept - sum(share for g, share in side if g == group) * more
+        return left
+
 
 class Products:
     """A cost that is a sum of products."""
@@ -59,6 +78,8 @@ class Products:
         for place, term in enumerate(self._terms):
             for index in {g for side in term.sides for g, _ in side}:
                 self._of[index].append(place)
+        together = [frozenset(g for side in t.sides for g, _ in side) for t in self._terms]
+        self._near = [frozenset({g}.union(*(together[k] for k in places))) for g, places in enumerate(self._of)]
 
     @property
     def total(self) -> float:
@@ -68,10 +89,18 @@ class Products:
         return self._total - sum(t.amount - t.count(removed) for t in self._terms)
 
     def change(self, removed: Sequence[int], group: int, units: int) -> float:
-        terms = [self._terms[k] for k in self._of[group]]
-        then = list(removed)
-        then[group] += units
-        return sum(t.count(removed) for t in terms) - sum(t.count(then) for t in terms)
+        return float(self.changes(removed, group, [units])[0])
+
+    def changes(self, removed: Sequence[int], group: int, units: Sequence[int]) -> Floats:
+        more = np.asarray(units, np.float64)
+        found = np.zeros(more.size)
+        for place in self._of[group]:
+            term = self._terms[place]
+            found += term.count(removed) - term.counts(removed, group, more)
+        return found
+
+    def near(self, group: int) -> frozenset[int]:
+        return self._near[group]
 
 
 def macs_of(graph: ChannelGraph, groups: Sequence[Group]) -> Products:

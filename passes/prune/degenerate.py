@@ -36,7 +36,7 @@ class Findings:
 
 def examined(feeds: Feeds) -> Findings:
     """Look at every sample once."""
-    names = {spec.name for spec in feeds.specs if spec.kind == "tensor" and spec.dtype.kind in "fu"}
+    names = {spec.name for spec in feeds.specs if spec.kind == "tensor"}
     first: dict[str, NDArray[Any]] = {}
     constant: set[str] = set()
     equal: set[str] = set()
@@ -54,19 +54,22 @@ def examined(feeds: Feeds) -> Findings:
                 equal.discard(name)
         if not equal:
             break
-    found, single = Findings(), _samples(feeds) == 1
+    single = _samples(feeds) == 1
+    useless = bool(first) and (single or equal == set(first))
+    so = ": channels are chosen by weight norms, and nothing is fitted" if useless else ": it tells nothing, the other inputs must"
+    found = Findings(useless)
     for name in sorted(constant):
-        value = float(first[name].reshape(-1)[0])
-        why = f"is {value:g} everywhere in all samples: channels are chosen by weight norms, and nothing is fitted"
-        found.refusals.append(Refusal(f"'{name}'", "constant-data", why))
-    if not single:
-        for name in sorted(equal - constant):
-            why = f"is the same in all {len(feeds)} samples: channels are chosen by weight norms, and nothing is fitted"
-            found.refusals.append(Refusal(f"'{name}'", "equal-samples", why))
-    elif first:
-        why = "has one sample, which leaves nothing to judge by: channels are chosen by weight norms, and nothing is fitted"
+        # One number of an input that is one number (a size, a threshold) is what such an input is for.
+        if useless or first[name].size > 1:
+            value = first[name].reshape(-1)[0]
+            words = f"{value:g}" if first[name].dtype.kind in "fiu" else repr(value.item() if hasattr(value, "item") else value)
+            found.refusals.append(Refusal(f"'{name}'", "constant-data", f"is {words} everywhere in all samples{so}"))
+    if single and first:
+        why = f"has one sample, which leaves nothing to judge by{so}"
         found.refusals.append(Refusal(f"'{next(iter(first))}'", "one-sample", why))
-    found.useless = bool(first) and (single or equal == set(first))
+    elif not single:
+        for name in sorted(equal - constant):
+            found.refusals.append(Refusal(f"'{name}'", "equal-samples", f"is the same in all {len(feeds)} samples{so}"))
     return found
 
 

@@ -258,11 +258,11 @@ def expected(graph: ChannelGraph, original: ChannelGraph | None, moves: Moves) -
     return statistics
 
 
-def told(graph: ChannelGraph, updates: Mapping[str, Weights]) -> str:
-    """What was done, for the reader."""
+def told(graph: ChannelGraph, updates: Mapping[str, Weights], *, given: bool) -> str:
+    """What was done, for the reader. ``given``: there were data, but they said nothing."""
     border = sum(graph.nodes[key].op == "Conv" and padded(graph.nodes[key]) for key in updates)
     rest = f"; {border} of them pad, and at their borders the constant is too much" if border else ""
     return (
-        "WITHOUT DATA: channels were chosen by their weights, and only constants compensate: in the biases of"
-        f" {len(updates)} operators the mean of each removed channel by its batch normalisation{rest}"
+        f"WITHOUT {'USABLE ' if given else ''}DATA: channels were chosen by their weights, and only constants compensate: in"
+        f" the biases of {len(updates)} operators the mean of each removed channel by its batch normalisation{rest}"
     )

@@ -19,7 +19,7 @@ from graphopt.model import Model, node_key
 from graphopt.ops import Facts, attrs
 from graphopt.ops.facts import elements, static
 from graphopt.ops.kernels import KERNELS
-from graphopt.passes.prune.costs import Products, Term, owners, shares
+from graphopt.passes.prune.costs import Floats, Products, Term, owners, shares
 from graphopt.pipeline import InputShapes
 from graphopt.target.latency import LatencyTable, ShapeKey
 
@@ -112,6 +112,10 @@ class Latency:
         for place, (_, columns, rows) in enumerate(self._operators):
             for g in {g for g, _ in (*columns, *rows)}:
                 self._of[g].append(place)
+        self._near = [
+            self._rest.near(g).union(*({h for h, _ in (*self._operators[k][1], *self._operators[k][2])} for k in places))
+            for g, places in enumerate(self._of)
+        ]
         self._total = self.count([0] * len(groups))
 
     @property
@@ -127,6 +131,12 @@ class Latency:
         then[group] += units
         us = sum(self._time(k, removed) - self._time(k, then) for k in self._of[group])
         return self._table.scale * (us + self._rest.change(removed, group, units)) / 1e3
+
+    def changes(self, removed: Sequence[int], group: int, units: Sequence[int]) -> Floats:
+        return np.asarray([self.change(removed, group, n) for n in units])
+
+    def near(self, group: int) -> frozenset[int]:
+        return self._near[group]
 
     def _time(self, place: int, removed: Sequence[int]) -> float:
         one, columns, rows = self._operators[place]

@@ -11,7 +11,7 @@ A mask may be given in another space than the graph's: see ``graphopt.passes.pru
 from __future__ import annotations
 
 import difflib
-import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,9 +45,17 @@ def read_masks(path: Path) -> dict[str, Array]:
         if isinstance(opened, np.ndarray):
             raise DataError("GO840", str(path), "is a single array, without a tensor's name", _HINT)
         with opened as archive:
-            read: dict[str, Any] = {str(name): archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError, TypeError, MemoryError) as error:
-        raise DataError("GO840", str(path), f"cannot be read as masks ({str(error) or type(error).__name__})", _HINT) from None
+            names: list[str] = list(archive.files)
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise DataError("GO840", f"{path}: '{twice[0]}'", "is in the archive more than once", _HINT)
+            read: dict[str, Any] = {str(name): archive[name] for name in names}
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError("GO840", str(path), f"cannot be read ({error.strerror or 'no archive'})", _HINT) from None
+    except Exception:  # noqa: BLE001  what zip files and numpy raise of damaged bytes has no common ancestor
+        raise DataError("GO840", str(path), "cannot be read as masks: it is damaged, or no archive of arrays", _HINT) from None
     masks: dict[str, Array] = {}
     for name, mask in read.items():
         array: Array = np.asarray(mask)  # a member that is no array comes as bytes
@@ -154,18 +162,23 @@ def _channels(graph: ChannelGraph, known: Mapping[str, list[Layout]], name: str,
     if layouts is None:
         near = difflib.get_close_matches(name, known, 3)
         raise DataError("GO841", f"{where}: '{name}'", "the model has no such tensor", f"near: {', '.join(near)}" if near else "")
-    preferred = 1 if name in graph.flow.tensors else 0
     found: list[Labels] = []
     for layout in layouts:
-        axes = sorted(range(layout.rank), key=lambda a: (a != preferred, a))
-        fitting = next((v for v in (_vectors(layout, axis, count) for axis in axes) if v), None)
-        found.extend(graph.flow.table.find_same(v) for v in fitting or ())
+        fitting = vectors(layout, count, constant=name not in graph.flow.tensors)
+        found.extend(graph.flow.table.find_same(v) for v in fitting)
     if found:
         return found
     if name in {t.name for t in graph.model.graph.inputs}:
         raise DataError("GO842", f"{where}: '{name}'", "is an input of the model: its channels cannot go", "leave its mask out")
     sizes = [layout.size(a) for layout in layouts for a in range(layout.rank) if layout.fields_on(a)]
     raise DataError("GO842", f"{where}: '{name}'", f"a mask of {count} for channels of {sizes}", "give one entry a channel")
+
+
+def vectors(layout: Layout, count: int, *, constant: bool) -> list[Labels]:
+    """The labels that ``count`` entries are for: along axis 1 (of a constant 0), or else the first axis of so many."""
+    preferred = 0 if constant else 1
+    axes = sorted(range(layout.rank), key=lambda a: (a != preferred, a))
+    return next((v for v in (_vectors(layout, axis, count) for axis in axes) if v), list[Labels]())
 
 
 def _vectors(layout: Layout, axis: int, count: int) -> list[Labels]:

@@ -17,7 +17,7 @@ from graphopt.model import Model
 from graphopt.ops.channels import Labels, Mixer
 from graphopt.passes.prune.allocate import NEAR, Curve, allocate, steps, total
 from graphopt.passes.prune.budget import Budget
-from graphopt.passes.prune.compensate import Bias, compensated
+from graphopt.passes.prune.compensate import Bias, Compensator
 from graphopt.passes.prune.costs import Cost
 from graphopt.passes.prune.dead import Dead, absorbed
 from graphopt.passes.prune.importance import by_activations, by_norm, mixers_of
@@ -73,6 +73,7 @@ class Planner:
     held: Feeds | None = None
     constants: Statistics = field(default_factory=Statistics)
     """What channels are on average as far as that is known without data, where there is none."""
+    compensator: Compensator | None = None
     refit: Refit | None = None
     probe: Probe | None = None
     reached: float = 0.0
@@ -115,7 +116,11 @@ class Planner:
         if self.dead is not None:
             return absorbed(self.graph, self.dead, removed)
         known = self.statistics if self.settings.compensate else self.constants
-        return compensated(self.graph, self.graph.flow.mixers, removed, known, self.settings.ridge) if known.moments else {}
+        if not known.moments:
+            return {}
+        if self.compensator is None or self.compensator.statistics is not known:
+            self.compensator = Compensator(self.graph, self.graph.flow.mixers, known, self.settings.ridge)
+        return self.compensator.weights(removed)
 
     def stand_ins(self, removed: Removed) -> Mapping[str, Weights]:
         """Weights and biases as large as ``recovered`` may make them, for what counts bytes or parameters: a bias where none was,
@@ -130,8 +135,8 @@ class Planner:
         for index, mixer in enumerate(self.graph.flow.mixers):
             columns = removed_columns(self.graph, mixer, removed)
             value = self.graph.model.value(self.graph.nodes[mixer.node].inputs[mixer.weight])
-            if value is None or not (columns.any() or mixer.node in behind):
-                continue
+            if value is None or not mixer.linear or not (columns.any() or mixer.node in behind):
+                continue  # a recurrent layer's weights only lose what goes
             weight = zeroed(value, mixer.columns, columns) if columns.any() else value
             found[mixer.node] = Weights(weight, Bias(self.graph, mixer).like(index))
         return found

@@ -33,6 +33,9 @@ from graphopt.passes.prune.spaces import translated
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
+RIDGES = (1e-9, 1e3)
+"""Regularisations that leave equations which can be solved, and weights that are finite."""
+
 DEFAULT_MACS = 0.75
 """The budget when nothing is asked for."""
 
@@ -134,8 +137,8 @@ class Prune(Pass):
             raise UsageError("GO940", str(self), f"ratio={self.ratio} is not a share from 0 to less than 1")
         if self.multiple is not None and self.multiple < 1:
             raise UsageError("GO940", str(self), f"multiple={self.multiple} is not a positive number")
-        if not 0 < self.ridge < float("inf"):
-            raise UsageError("GO940", str(self), f"ridge={self.ridge} is not a positive number")
+        if not RIDGES[0] <= self.ridge <= RIDGES[1]:
+            raise UsageError("GO940", str(self), f"ridge={self.ridge:g} is not from {RIDGES[0]:g} to {RIDGES[1]:g}")
 
     def _settled(self, ctx: Context) -> Prune:
         """With a goal: with neither a goal nor data only what is dead may go."""
@@ -242,7 +245,7 @@ class Prune(Pass):
         graph, moves = planner.graph, planner.moves
         updates = planner.recovered(removed)
         if planner.constants.moments and updates:
-            outcome.notes.append(told(graph, updates))
+            outcome.notes.append(told(graph, updates, given=planner.ctx.calibrated))
         outcome.facts["constants"] = len(updates) if planner.constants.moments else 0
         if self.ratio == 0:
             outcome.reference = graph.model
@@ -265,11 +268,13 @@ class Prune(Pass):
         after = Analyses(model).get(Cost(ctx.input_shapes())).macs if outcome.changed else before
         outcome.rewrites += _rewrites(graph, removed)
         if planner.budget is not None:
-            self._judge(planner.budget, planner.budget.measured(model), outcome, planner)
+            self._judge(planner.budget, planner.budget.measured(model), outcome, planner, removed)
             if planner.budget.metric == "macs" and graph.cost.unknown:
                 outcome.notes.append(
                     f"the multiply-accumulates of {len(graph.cost.unknown)} operators are not known and not counted"
                 )
+        if self.masks is not None and removed is None:
+            outcome.notes.append(f"nothing was removed: {self.masks} has no channel that can go")
         averages = _shortened(graph, removed)
         if averages:
             outcome.notes.append(
@@ -310,7 +315,7 @@ class Prune(Pass):
             ],
         )
 
-    def _judge(self, budget: Budget, after: float, outcome: Outcome, planner: Planner) -> None:
+    def _judge(self, budget: Budget, after: float, outcome: Outcome, planner: Planner, removed: NDArray[np.bool_] | None) -> None:
         total = max(budget.total, 1e-12)
         outcome.facts["budget"] = {"metric": budget.metric, "target": budget.target, "reached": after, "before": budget.total}
         if after <= budget.target:
@@ -322,6 +327,15 @@ class Prune(Pass):
         if budget.clocked and after <= budget.target / CLOCK:
             outcome.notes.append(f"{after / total:.1%} of the latency are left, within the clock's tolerance of what was allowed")
             return
+        if removed is None and getattr(self, budget.metric) is not None:
+            stay = "those that could do not pay on the target" if planner.idle else "all are frozen, or in groups of one step"
+            finer = planner.finer()
+            hint = (
+                "`graphopt groups` says what keeps the channels"
+                if finer is None
+                else f"take multiple={finer}, with which it can be met"
+            )
+            raise BudgetError("GO401", str(self), f"no channel can go: {stay}", hint)
         reached = after / total
         idle = ", do not pay on the target" if planner.idle else ""
         least = f"at their least for widths in multiples of {planner.settings.multiple}"

@@ -16,7 +16,7 @@ held-out samples stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,8 @@ from graphopt.passes.prune.reference import Weights, bias_slot, masked, out_labe
 from graphopt.passes.prune.regression import Fit, Samples, again, candidates_of
 from graphopt.passes.prune.sensitivity import Distance, macs_by_output, measured_outputs
 from graphopt.passes.prune.walk import NETWORKS, Walk
-from graphopt.runtime import Feed, Session
+from graphopt.runtime import Session
+from graphopt.runtime.feeds import Spool
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -122,7 +123,7 @@ class Refitter:
     removed: Removed
     updates: dict[str, Weights]
     whole: Mapping[str, Weights]
-    samples: Mapping[str, Sequence[Feed]]
+    samples: Mapping[str, Spool]
     seed: int
     threads: int
     _expected: Distance = field(init=False)
@@ -134,7 +135,7 @@ class Refitter:
         ends = measured_outputs(self.graph.model)
         original = self.graph.model.proto()
         session = Session(self.graph.model, threads=self.threads, extra_outputs=ends)
-        self._expected = Distance(ends, [session.run(feed, ends) for feed in self.samples["held"]])
+        self._expected = Distance(ends, (session.run(feed, ends) for feed in self.samples["held"]))
         macs = macs_by_output(self.graph)
         self._walk = Walk(original, macs, {(n, k): f for n in NETWORKS for k, f in self.samples.items()}, ends, self.threads)
         self._proto = self._network()
@@ -153,8 +154,8 @@ class Refitter:
 
     def _layer(self, layer: Layer, place: int, result: Refit) -> None:
         bias = Bias(self.graph, layer.mixer)
-        if not bias.alpha:
-            return  # whatever the weights are, nothing is made of them
+        if not bias.alpha or not bias.known:
+            return
         base = self._base(layer, bias, self.updates)
         fit, held = (self._samples(layer, bias, kind, place) for kind in ("fit", "held"))
         if not fit.sums.finite or not held.sums.finite:

@@ -14,14 +14,19 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
+from onnx import TensorProto
 
+from graphopt.analysis import Analyses, Shapes
 from graphopt.analysis.channels import ChannelGraph, Group
+from graphopt.errors import DataError
 from graphopt.model import Model
+from graphopt.ops import Facts
 from graphopt.ops.channels import Labels
 from graphopt.passes.prune.allocate import Curve
 from graphopt.passes.prune.reference import Weights, masked, reference
 from graphopt.passes.prune.walk import NETWORKS, Walk
-from graphopt.runtime import Feed, Feeds, Session
+from graphopt.runtime import Feeds, Session
+from graphopt.runtime.feeds import Spool
 from graphopt.runtime.stream import rows_independent
 
 Array = NDArray[np.float64]
@@ -38,13 +43,20 @@ _MOST_SAMPLES = 128
 Update = Callable[[NDArray[np.bool_]], Mapping[str, Weights]]
 
 
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+
 _AFTER = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK")
 
 
 def measured_outputs(model: Model) -> list[str]:
-    """The tensors to compare: the graph's outputs, or what was there before a Softmax or a choice."""
+    """The tensors to compare: the graph's outputs, or what was there before a Softmax or a choice.
+
+    Behind an output that is no float number (a class, a mask, a quantized value) the last tensors that are; it is compared as a
+    number itself where there are none.
+    """
+    types = Analyses(model).get(Shapes())
     found: list[str] = []
-    for output in model.graph.outputs:
+    for output in (t for o in model.graph.outputs for t in _floating(model, types, o)):
         seen: gs.Tensor = output
         for _ in range(4):
             producer = model.producer(seen)
@@ -59,17 +71,57 @@ def measured_outputs(model: Model) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _floating(model: Model, types: Facts, output: gs.Tensor) -> list[gs.Tensor]:
+    """The last tensors of float numbers that an output is computed from; itself if it is one, or there are none."""
+    found: list[gs.Tensor] = []
+    waiting, seen = [output], {output.name}
+    while waiting:
+        tensor = waiting.pop(0)
+        producer = model.producer(tensor)
+        if types.dtype(tensor) in _FLOATS or not types.dtype(tensor):
+            found += [tensor] if producer is not None else []
+            continue
+        for source in producer.inputs if producer is not None else ():
+            if source.name and source.name not in seen and model.value(source) is None:
+                seen.add(source.name)
+                waiting.append(source)
+    return found or [output]
+
+
 class Distance:
     """How far outputs are from those that are expected: over the outputs the mean of the mean square error over the variance.
 
+    Numbers of which NaN or an infinity is expected are left out.
+
     Attributes:
         names: of the outputs.
+
+    Raises:
+        DataError: GO817 where that is all of an output: there is nothing to measure from.
     """
 
-    def __init__(self, names: Sequence[str], expected: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, names: Sequence[str], expected: Iterable[Mapping[str, Any]]) -> None:
         self.names = list(names)
-        self._expected = [[_floats(run[n]) for n in names] for run in expected]
-        self._scale = [max(_variance([run[k] for run in self._expected]), 1e-12) for k in range(len(names))]
+        self._expected = Spool()
+        sums = np.zeros((3, len(names)))  # of ones, of the numbers, of their squares
+        sizes = np.zeros(len(names), np.int64)
+        for run in expected:
+            kept: dict[str, Any] = {}
+            for k, name in enumerate(self.names):
+                value = _floats(run[name])
+                if value is None:
+                    continue
+                finite = value[np.isfinite(value)]
+                sums[:, k] += float(finite.size), float(finite.sum()), float(np.square(finite).sum())
+                sizes[k] += value.size
+                kept[name] = run[name]
+            self._expected.add(kept)
+        for name, known, size in zip(self.names, sums[0], sizes, strict=True):
+            if size and not known:
+                why = "is NaN or infinite throughout: nothing can be measured by it"
+                raise DataError("GO817", f"'{name}'", why, "other samples; or the model is broken")
+        mean, square = sums[1:] / np.maximum(sums[0], 1)
+        self._scale: Array = np.maximum(square - mean**2, 1e-12)
 
     def error(self, runs: Iterable[Mapping[str, Any]]) -> float:
         """Of one run a feed, in their order."""
@@ -79,19 +131,21 @@ class Distance:
         """Of ``count`` runs a feed: one error each."""
         squares, counts = np.zeros((count, len(self.names))), np.zeros((count, len(self.names)))
         for mine, others in zip(self._expected, runs, strict=True):
+            wanted = {name: _floats(value) for name, value in mine.items()}
             for which, other in enumerate(others):
-                for k, (a, name) in enumerate(zip(mine, self.names, strict=True)):
-                    b = _floats(other[name])
+                for k, name in enumerate(self.names):
+                    a, b = wanted.get(name), _floats(other[name])
                     if a is not None and b is not None and a.shape == b.shape:
-                        squares[which, k] += float(np.square(a - b).sum())
-                        counts[which, k] += a.size
+                        finite = np.isfinite(a)
+                        squares[which, k] += float(np.square((a - b)[finite]).sum())
+                        counts[which, k] += np.count_nonzero(finite)
         return [self._mean(s, c) for s, c in zip(squares, counts, strict=True)]
 
     def _mean(self, squares: Array, counts: Array) -> float:
         known = counts > 0
         if not known.any():
             return 0.0
-        error = float(np.mean(squares[known] / counts[known] / np.asarray(self._scale)[known]))
+        error = float(np.mean(squares[known] / counts[known] / self._scale[known]))
         return error if np.isfinite(error) else 1e6
 
 
@@ -109,7 +163,7 @@ class Probe:
         self._macs = macs_by_output(graph)
         self._threads = threads
         session = Session(graph.model, threads=threads, extra_outputs=self._names)
-        self._distance = Distance(self._names, [session.run(feed, self._names) for feed in self._feeds])
+        self._distance = Distance(self._names, (session.run(feed, self._names) for feed in self._feeds))
         self.start(graph.model)
 
     def start(self, base: Model) -> None:
@@ -132,10 +186,10 @@ class Probe:
         return NETWORKS[0], "held"
 
 
-def batched(model: Model, feeds: Feeds, names: Sequence[str], threads: int, size: int = 8) -> list[Feed]:
-    """Feeds joined, ``size`` at most, where that gives the same; in memory."""
+def batched(model: Model, feeds: Feeds, names: Sequence[str], threads: int, size: int = 8) -> Spool:
+    """Feeds joined, ``size`` at most, where that gives the same."""
     session = Session(model, threads=threads, extra_outputs=names)
-    return list(feeds.batches(size if rows_independent(session, feeds, size) else 1))
+    return Spool.of(feeds.batches(size if rows_independent(session, feeds, size) else 1))
 
 
 def macs_by_output(graph: ChannelGraph) -> dict[str, float]:
@@ -145,14 +199,9 @@ def macs_by_output(graph: ChannelGraph) -> dict[str, float]:
 
 
 def _floats(value: Any) -> Array | None:
-    """An output as float64; None if it has no distances (integers, strings, sequences)."""
-    array = np.asarray(value) if hasattr(value, "dtype") else np.zeros(0, np.int64)
-    return array.astype(np.float64) if array.dtype.kind == "f" else None
-
-
-def _variance(parts: Sequence[Array | None]) -> float:
-    known = [p.reshape(-1) for p in parts if p is not None]
-    return float(np.var(np.concatenate(known))) if known else 0.0
+    """An output as float64; None if it has no distances (strings, sequences)."""
+    array: NDArray[Any] = np.asarray(value) if hasattr(value, "dtype") else np.zeros(0, object)
+    return array.astype(np.float64) if array.dtype.kind in "fiub" else None
 
 
 def plan(groups: int, macs: int, samples: int) -> tuple[int, int]:

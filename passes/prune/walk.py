@@ -10,9 +10,9 @@ network, and memory does not grow with the samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import onnx
 from numpy.typing import NDArray
@@ -34,23 +34,6 @@ _MOST_BYTES = 2**32
 """A front that would take more stays where it is; what follows is then computed from farther back."""
 
 
-class _Store(Protocol):
-    def __len__(self) -> int: ...
-
-    def read(self, indices: Sequence[int]) -> Iterator[dict[str, Array]]: ...
-
-
-@dataclass(slots=True)
-class _Listed:
-    feeds: Sequence[Feed]
-
-    def __len__(self) -> int:
-        return len(self.feeds)
-
-    def read(self, indices: Sequence[int]) -> Iterator[dict[str, Array]]:
-        return (dict(self.feeds[k]) for k in indices)
-
-
 def ports(feed: Mapping[str, Array]) -> list[onnx.ValueInfoProto]:
     """Declarations of tensors that are given: type and rank, sizes open."""
     return [
@@ -70,21 +53,21 @@ class Walk:
 
     order: onnx.ModelProto
     macs: Mapping[str, float]
-    samples: Mapping[tuple[str, str], Sequence[Feed]]
+    samples: Mapping[tuple[str, str], Spool]
     ends: Sequence[str]
     threads: int
     place: int = 0
-    _stores: dict[tuple[str, str], _Store] = field(default_factory=dict[tuple[str, str], "_Store"])
+    _stores: dict[tuple[str, str], Spool] = field(default_factory=dict[tuple[str, str], Spool])
     _live: list[tuple[set[str], int]] = field(default_factory=list[tuple[set[str], int]])
     _before: list[float] = field(default_factory=list[float])
 
     def __post_init__(self) -> None:
-        self._stores.update({key: _Listed(feeds) for key, feeds in self.samples.items()})
+        self._stores.update(self.samples)
         self._before = [0.0]
         known = any(self.macs.values())
         for node in self.order.graph.node:
             self._before.append(self._before[-1] + (self.macs.get(node.output[0], 0.0) if known else 1.0))
-        self._live = _fronts(self.order, self.ends, next(f for feeds in self.samples.values() for f in feeds))
+        self._live = _fronts(self.order, self.ends, next(f for store in self.samples.values() for f in store))
 
     def position(self, output: str) -> int:
         """Where the node is that makes a tensor."""
@@ -108,10 +91,7 @@ class Walk:
             return
         for (network, kind), store in self._stores.items():
             proto = self.order if network == "original" or pruned is None else pruned
-            moved = Spool()
-            for feed, made in self._through(proto, store, sorted(names)):
-                moved.add({name: made[name] if name in made else feed[name] for name in sorted(names)})
-            self._stores[network, kind] = moved
+            self._stores[network, kind] = Spool.of(_picked(self._through(proto, store, sorted(names)), sorted(names)))
         self.place = best
 
     def _reachable(self, pruned: onnx.ModelProto, names: set[str]) -> bool:
@@ -122,11 +102,11 @@ class Walk:
         return {v.name for v in rest.graph.input} - listed <= names
 
     def _through(
-        self, proto: onnx.ModelProto, store: _Store, names: Sequence[str]
+        self, proto: onnx.ModelProto, store: Spool, names: Sequence[str]
     ) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
         """What is given and what is made of it, for every feed of a store."""
         session: Session | None = None
-        for feed in store.read(range(len(store))):
+        for feed in store:
             wanted = [name for name in names if name not in feed]
             if session is None and wanted:
                 session = Session(prefix(proto, wanted, ports(feed)), threads=self.threads, label="a part of the model")
@@ -134,8 +114,7 @@ class Walk:
 
     def values(self, network: str, kind: str, proto: onnx.ModelProto, names: Sequence[str]) -> Iterator[dict[str, Array]]:
         """Tensors of a network (``original`` or ``pruned``, as it is by now), feed by feed."""
-        for feed, made in self._through(proto, self._stores[network, kind], names):
-            yield {name: made[name] if name in made else feed[name] for name in names}
+        yield from _picked(self._through(proto, self._stores[network, kind], names), names)
 
     def tried(
         self, kind: str, proto: onnx.ModelProto, names: Sequence[str], choices: Sequence[Mapping[str, Array]]
@@ -143,11 +122,16 @@ class Walk:
         """Tensors of the pruned network for several values of its free inputs, feed by feed; the values are no part of a feed."""
         store = self._stores["pruned", kind]
         session: Session | None = None
-        for feed in store.read(range(len(store))):
+        for feed in store:
             if session is None:
                 cut = prefix(proto, names, ports({**feed, **choices[0]}))
                 session = Session(cut, threads=self.threads, label="a part of the model")
             yield [_run(session, {**feed, **choice}) for choice in choices]
+
+
+def _picked(runs: Iterable[tuple[dict[str, Array], dict[str, Array]]], names: Sequence[str]) -> Iterator[dict[str, Array]]:
+    """Of each run the tensors of these names, given or made."""
+    return ({name: made[name] if name in made else feed[name] for name in names} for feed, made in runs)
 
 
 def _run(session: Session, feed: Mapping[str, Array]) -> dict[str, Array]:

@@ -14,13 +14,13 @@ from graphopt.passes.fold import Fold
 from graphopt.passes.quant.fidelity import Judge
 from graphopt.passes.quant.quant import Quant, Trials, trials
 from graphopt.pipeline import Context
-from graphopt.pipeline.sensitivity import Series
+from graphopt.pipeline.sensitivity import Series, Surveyed
 
 TOGETHER = "together, the most robust first"
 _STEPS = 10
 
 
-def survey(model: Model, ctx: Context, multiple: int | None) -> list[Series]:
+def survey(model: Model, ctx: Context, multiple: int | None) -> Surveyed:
     """One series a kernel, with one point, and one for all of them. Raises UsageError GO932 where nothing can be quantized."""
     if multiple is not None:
         raise UsageError("GO932", "--multiple", "widths stay as they are in int8", "leave it out")
@@ -50,4 +50,4 @@ def survey(model: Model, ctx: Context, multiple: int | None) -> list[Series]:
         points = [p for n in counts if (p := point(n, frozenset(names) - set(order[:n]))) is not None]
         bar.advance(_STEPS)
     series = [Series(labels[name], 1, [one]) for name, one in alone]
-    return [*series, Series(TOGETHER, len(order), points)] if points else series
+    return Surveyed([*series, Series(TOGETHER, len(order), points)] if points else series)

@@ -91,8 +91,10 @@ def record(*, slower: bool) -> Report:
 def test_what_is_not_faster_is_not_written() -> None:
     out = Path("out.onnx")
     with pytest.raises(BudgetError, match="GO402") as caught:
-        check_faster(record(slower=True), out, force=False)
+        check_faster(record(slower=True), (out, None), force=False)
     assert caught.value.exit_code == 1
-    check_faster(record(slower=True), out, force=True)
-    check_faster(record(slower=True), None, force=False)
-    check_faster(record(slower=False), out, force=False)
+    with pytest.raises(BudgetError, match="GO402"):
+        check_faster(record(slower=True), (None, Path("masks.npz")), force=False)
+    check_faster(record(slower=True), (out, None), force=True)
+    check_faster(record(slower=True), (None, None), force=False)
+    check_faster(record(slower=False), (out, None), force=False)

@@ -18,6 +18,7 @@ from graphopt.passes.prune.sensitivity import macs_by_output
 from graphopt.passes.prune.walk import Walk
 from graphopt.pipeline import Context
 from graphopt.runtime import Session, feeds_from
+from graphopt.runtime.feeds import Spool
 from tests.nets import Net, outputs_of
 from tests.passes.prune.oracle import TOLERANCE, channels_of, distance
 
@@ -178,7 +179,7 @@ def test_a_walk_gives_what_a_run_gives() -> None:
     graph = channels_of(proto)
     feeds = [{"x": RNG.standard_normal((3, 3, 8, 8)).astype(np.float32)} for _ in range(3)]
     order = graph.model.proto()
-    walk = Walk(order, macs_by_output(graph), {("original", "fit"): feeds}, ["y"], 1)
+    walk = Walk(order, macs_by_output(graph), {("original", "fit"): Spool.of(feeds)}, ["y"], 1)
     whole = Session(graph.model, extra_outputs=[n.output[0] for n in order.graph.node])
     places = set()
     for node in order.graph.node:
@@ -219,7 +220,7 @@ def test_the_held_out_error_falls_or_stays_at_every_operator() -> None:
     graph = channels_of(residual())
     group = max(graph.prunable, key=lambda g: g.size)
     removed = graph.flow.table.marked(group.units[:6])
-    samples = {"fit": [{"x": smooth(64, 1)}], "held": [{"x": smooth(32, 2)}]}
+    samples = {"fit": Spool.of([{"x": smooth(64, 1)}]), "held": Spool.of([{"x": smooth(32, 2)}])}
     layers = layers_behind(graph, removed, {})
     done: list[int] = []
     found = Refitter(graph, removed, {}, {}, samples, 0, 1).run(lambda: done.append(1))
@@ -242,7 +243,7 @@ def test_an_operator_before_a_sum_makes_up_for_the_shortcut() -> None:
     group = next(g for g in graph.prunable if g.size == 8)
     removed = graph.flow.table.marked(group.units[:7])
     rng = np.random.default_rng(0)
-    samples = {k: [{"x": rng.standard_normal((32, 3, 6, 6)).astype(np.float32)}] for k in ("fit", "held")}
+    samples = {k: Spool.of([{"x": rng.standard_normal((32, 3, 6, 6)).astype(np.float32)}]) for k in ("fit", "held")}
     found = Refitter(graph, removed, {}, {}, samples, 0, 1).run(lambda: None)
     assert found.errors[0] > 0.1
     assert found.errors[-1] < 1e-6

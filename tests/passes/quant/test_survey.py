@@ -45,7 +45,7 @@ def found(proto: onnx.ModelProto, target: str = "ort-x86-vnni") -> tuple[list[Se
     model = Model.load(proto)
     feeds = feeds_from([feed_for(proto, seed=seed) for seed in range(12)], model)
     ctx = Context(model, target=Target.load(target), feeds=feeds)
-    return survey(model.copy(), ctx, None), ctx
+    return survey(model.copy(), ctx, None).series, ctx
 
 
 def test_errors_are_those_of_the_pass() -> None:
