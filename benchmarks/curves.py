@@ -28,19 +28,23 @@ from graphopt.runtime import Session, open_data
 
 Array = NDArray[Any]
 Judge = Callable[[graphopt.Model], float]
+Task = tuple[Path, list[dict[str, Array]], Judge]
+"""A model's file, samples to calibrate with, and what its figure is."""
 
 
-def cifar(args: argparse.Namespace) -> tuple[Path, list[dict[str, Array]], Judge]:
-    """Top-1 of the 10,000 test images, in per cent."""
+def cifar(args: argparse.Namespace) -> Task:
+    """Top-1 of the 10,000 test images, in per cent; of either network for them."""
+    from models.cifar_bottleneck.evaluate import MODEL as BOTTLENECK
     from models.cifar_rep import data, evaluate
 
     data.fetch(args.data)
     images, _ = data.load(args.data, "train")
-    feeds = [{"image": data.to_input(images[k : k + 1])} for k in range(data.CALIBRATION_IMAGES)]
-    return evaluate.MODEL, feeds, lambda model: 100 * _saved(model, lambda path: evaluate.accuracy(path, args.data))
+    feeds = [{"image": data.to_input(images[k : k + 1])} for k in range(args.samples or data.CALIBRATION_IMAGES)]
+    path = BOTTLENECK if args.model == "cifar_bottleneck" else evaluate.MODEL
+    return path, feeds, lambda model: 100 * _saved(model, lambda path: evaluate.accuracy(path, args.data))
 
 
-def sr(args: argparse.Namespace) -> tuple[Path, list[dict[str, Array]], Judge]:
+def sr(args: argparse.Namespace) -> Task:
     """PSNR of five photographs, in dB."""
     from models.sr_x3 import data, evaluate
 
@@ -54,7 +58,7 @@ def sr(args: argparse.Namespace) -> tuple[Path, list[dict[str, Array]], Judge]:
     return Path(evaluate.__file__).with_name("sr_x3.torchscript.onnx"), feeds, judge
 
 
-def depth(args: argparse.Namespace) -> tuple[Path, list[dict[str, Array]], Judge]:
+def depth(args: argparse.Namespace) -> Task:
     """Scale-invariant error of held-out scenes, times 1000."""
     from models.depth import evaluate, render
     from models.depth.scene import draw
@@ -70,7 +74,7 @@ def depth(args: argparse.Namespace) -> tuple[Path, list[dict[str, Array]], Judge
     return evaluate.MODEL, feeds, judge
 
 
-def photos(args: argparse.Namespace) -> tuple[Path, list[dict[str, Array]], Judge]:
+def photos(args: argparse.Namespace) -> Task:
     """Top-1 of the photographs that did not calibrate, in per cent."""
     path = Path(args.model)
     names = sorted(int(p.stem) for p in args.data.glob("*.jpg"))
@@ -82,6 +86,18 @@ def photos(args: argparse.Namespace) -> tuple[Path, list[dict[str, Array]], Judg
         return 100 * float(np.mean([int(np.argmax(next(iter(session.run(s).values())))) == n for s, n in judged]))
 
     return path, [s for s, n in zip(samples, names, strict=True) if n % 4 == 0][: args.samples], judge
+
+
+def task(name: str, args: argparse.Namespace) -> Task:
+    """The task of a network of ``models/``, or of the file of an image classifier. ``args``: data, preprocess, samples, scenes."""
+    args.model = name
+    named: dict[str, Callable[[argparse.Namespace], Task]] = {
+        "cifar_rep": cifar,
+        "cifar_bottleneck": cifar,
+        "sr_x3": sr,
+        "depth": depth,
+    }
+    return named.get(name, photos)(args)
 
 
 def _sqnr(record: Any) -> float:
@@ -98,15 +114,15 @@ def _saved(model: graphopt.Model, figure: Callable[[Path], float]) -> float:
 def main() -> None:
     """Parse, measure, print one line a budget."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="cifar_rep, sr_x3, depth, or the file of an image classifier")
+    parser.add_argument("model", help="cifar_rep, cifar_bottleneck, sr_x3, depth, or the file of an image classifier")
     parser.add_argument("--data", type=Path, default=Path("build"))
     parser.add_argument("--preprocess", default="imagenet")
     parser.add_argument("--keep", type=float, nargs="+", default=[0.8])
     parser.add_argument("--options", nargs="+", default=["multiple=8"], help="sets of options of the pass, each tried")
     parser.add_argument("--scenes", type=int, default=100)
-    parser.add_argument("--samples", type=int, default=None, help="calibrate with so many photographs only")
+    parser.add_argument("--samples", type=int, default=None, help="calibrate with so many photographs or images only")
     args = parser.parse_args()
-    path, feeds, judge = {"cifar_rep": cifar, "sr_x3": sr, "depth": depth}.get(args.model, photos)(args)
+    path, feeds, judge = task(args.model, args)
     folded = graphopt.run(path, "fold", data=feeds, timing=False).model
     before = judge(folded)
     print(f"{path.name}: {before:.2f}, {len(feeds)} samples calibrate", flush=True)

@@ -44,10 +44,10 @@ _MOST_STRETCH = 2.0
 """Matching scales no output by more than this, nor by less than its inverse."""
 
 _TURNS = 12
-"""Of relaxed targets."""
+"""Of relaxed targets, and of moments behind a function."""
 
 _CHUNK = 2**24
-"""Bytes of a matrix of samples in float64."""
+"""Bytes of a matrix of samples."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,19 +82,22 @@ class Samples:
         """Take in samples."""
         self.sums.add(x, y)
         if self.flat is not None:
-            self.parts.append((x, y.astype(np.float32), added.astype(np.float32)))
+            self.parts.append((x.astype(np.float32), y.astype(np.float32), added.astype(np.float32)))
 
     def plus(self, other: Samples) -> Samples:
         """Both."""
         return Samples(self.sums.plus(other.sums), self.flat, [*self.parts, *other.parts])
 
-    def chunks(self) -> Iterator[tuple[Floats, Floats, Floats]]:
-        """The samples in float64, some positions at a time."""
+    def chunks(self) -> Iterator[tuple[Array, Array, Array]]:
+        """The samples, some positions at a time."""
+        if len(self.parts) > 1:
+            xs, ys, others = (np.concatenate(p, axis=1) for p in zip(*self.parts, strict=True))
+            self.parts = [(xs, ys, others)]
         for x, y, added in self.parts:
-            step = max(1, _CHUNK // (8 * x.shape[0] * max(x.shape[2], y.shape[2])))
+            step = max(1, _CHUNK // (4 * x.shape[0] * max(x.shape[2], y.shape[2])))
             for start in range(0, x.shape[1], step):
-                a, b, c = (v[:, start : start + step].astype(np.float64) for v in (x, y, added))
-                yield a, b, c
+                part = slice(start, start + step)
+                yield x[:, part], y[:, part], added[:, part]
 
 
 REFITTED, MATCHED, BOTH = "refitted", "matched", "refitted, matched"
@@ -173,17 +176,21 @@ def relaxed_fit(samples: Samples, base: Fit, start: Fit, *, constant: bool) -> F
         return None
     fit = at = start
     for turn in range(_TURNS):
-        xy, y = np.zeros_like(sums.xy), np.zeros_like(sums.y)
+        # Of what is made, exactly, plus of what is amiss: that is small, and may be summed from float32.
+        weight = at.weight.transpose(0, 2, 1)
+        xy = sums.xx @ weight + sums.x[:, :, None] * at.shift[:, None]
+        y = (sums.x[:, None] @ weight)[:, 0] + sums.count * at.shift
         for x, wanted, added in samples.chunks():
-            target = _nearest(_made(x, at), wanted, added, flat)
-            xy += x.transpose(0, 2, 1) @ target
-            y += target.sum(1)
-        made = system.fit(xy, y)
-        if made is None:
+            made = _made(x, at)
+            amiss = _nearest(made, wanted, added, flat) - made
+            xy += x.transpose(0, 2, 1) @ amiss
+            y += amiss.sum(1, dtype=np.float64)
+        found = system.fit(xy, y)
+        if found is None:
             return None
         ahead = turn / (turn + 3)
-        at = Fit(made.weight + ahead * (made.weight - fit.weight), made.shift + ahead * (made.shift - fit.shift))
-        fit = made
+        at = Fit(found.weight + ahead * (found.weight - fit.weight), found.shift + ahead * (found.shift - fit.shift))
+        fit = found
     return fit
 
 
@@ -193,7 +200,7 @@ def matched_behind(samples: Samples, fit: Fit) -> Fit:
         return matched(samples.sums, fit)
     low, high = samples.flat
     parts = [(_made(x, fit), y, added) for x, y, added in samples.chunks()]
-    z, y, added = (np.concatenate(p, axis=1) for p in zip(*parts, strict=True))
+    z, y, added = (np.concatenate(p, axis=1).astype(np.float64) for p in zip(*parts, strict=True))
     wanted = np.clip(y + added, low, high)
     mean, deviation = wanted.mean(1, keepdims=True), wanted.std(1, keepdims=True)
     middle = z.mean(1, keepdims=True)
@@ -209,12 +216,13 @@ def matched_behind(samples: Samples, fit: Fit) -> Fit:
     return Fit(weight, (place - stretch * (middle - fit.shift[:, None]))[:, 0], fit.ridge)
 
 
-def _made(x: Floats, fit: Fit) -> Floats:
-    made: Floats = x @ fit.weight.transpose(0, 2, 1) + fit.shift[:, None]
+def _made(x: Array, fit: Fit) -> Array:
+    """W x + b, in the type of the samples."""
+    made: Array = x @ fit.weight.transpose(0, 2, 1).astype(x.dtype) + fit.shift[:, None].astype(x.dtype)
     return made
 
 
-def _nearest(z: Floats, y: Floats, added: Floats, flat: tuple[float, float]) -> Floats:
+def _nearest(z: Array, y: Array, added: Array, flat: tuple[float, float]) -> Array:
     """The point nearest to z of what may be."""
     low, high = flat[0] - added, flat[1] - added
     return np.where(y < low, np.minimum(z, low), np.where(y > high, np.maximum(z, high), y))
