@@ -82,8 +82,8 @@ def pruned(peer: Peer, source: Path, keep: float, folder: Path) -> tuple[graphop
     before = _macs(graphopt.load(source))
     low, high = 0.0, 0.95
     best: tuple[graphopt.Model, float] | str = "never within the budget"
-    for _ in range(BISECTIONS):
-        middle, target = (low + high) / 2, folder / "peer.onnx"
+    for turn in range(BISECTIONS):
+        middle, target = (low + high) / 2, folder / f"{len(list(folder.iterdir()))}-{turn}.onnx"
         command = [peer.python, "-c", peer.script, str(source), str(target), str(middle), peer.data]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:

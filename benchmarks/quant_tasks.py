@@ -322,6 +322,7 @@ TASKS: dict[str, Callable[[Places], Task]] = {
     "text": text,
     "cifar_rep": _of("cifar_rep"),
     "cifar_qat": _of("cifar_qat"),
+    "cifar_bottleneck": _of("cifar_bottleneck"),
     "fashion_rep": fashion,
     "sr_x3": sr_x3,
     "depth": depths,

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from graphopt.analysis import Analyses, Shapes, ShapeTable
 from graphopt.model import Model, links, node_label
+from graphopt.ops.activation import bounds
 from graphopt.ops.quantizers import DQ, Q, Scale, dequantize, is_quantizer, quantize, scale_of
 from graphopt.passes.quant.affine import LIMITS, Params
 from graphopt.passes.quant.units import FLOAT, Reason
@@ -190,18 +191,31 @@ def _alike(model: Model, node: gs.Node, quantizer: gs.Node, scale: Scale) -> boo
     return other is not None and other.same(scale) and _kind(node, other) == _kind(quantizer, scale)
 
 
-def _never_negative(model: Model, tensor: gs.Tensor, depth: int = 16) -> bool:
-    node = model.producer(tensor)
-    if node is None or node.domain or depth == 0:
-        return False
-    if node.op in ("Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid"):
-        return True
-    if node.op == "Clip":
-        low = node.attrs.get("min") if len(node.inputs) < 2 or not node.inputs[1].name else model.value(node.inputs[1])
-        return low is not None and float(np.min(low)) >= 0
-    passed = {"Concat": len(node.inputs), "Add": 2, "Mul": 2}.get(node.op, 1 if node.op in _MOVERS else 0)
-    return passed > 0 and all(_never_negative(model, t, depth - 1) for t in node.inputs[:passed])
+def _never_negative(model: Model, tensor: gs.Tensor) -> bool:
+    """Whether what is known of the operators behind a tensor says so; of many of them nothing is said."""
+    waiting, seen = [tensor], set[str]()
+    while waiting:
+        one = waiting.pop()
+        if one.name in seen:
+            continue
+        seen.add(one.name)
+        node = model.producer(one)
+        if node is None or node.domain or len(seen) > _LOOKED_AT:
+            return False
+        limits = bounds(node, model.value)
+        if node.op in _POSITIVE or (limits is not None and limits[0] >= 0):
+            continue
+        passed = {"Concat": len(node.inputs), "Add": 2, "Mul": 2}.get(node.op, 1 if node.op in _MOVERS else 0)
+        if not passed:
+            return False
+        waiting.extend(node.inputs[:passed])
+    return True
 
+
+_LOOKED_AT = 64
+"""Tensors that are followed."""
+
+_POSITIVE = ("Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid")
 
 _MOVERS = frozenset(
     [
