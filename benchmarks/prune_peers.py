@@ -40,13 +40,18 @@ import onnx, onnx2torch, torch
 import torch_pruning as tp
 source, target, ratio, shape = sys.argv[1], sys.argv[2], float(sys.argv[3]), json.loads(sys.argv[4])
 example = torch.zeros(shape)
-net = onnx2torch.convert(onnx.load(source)).eval()
+model = onnx.load(source)
+names = model.graph.input[0].name, model.graph.output[0].name
+net = onnx2torch.convert(model).eval()
 last = [m for m in net.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))][-1:]
 tp.pruner.BasePruner(
     net, example, importance=tp.importance.MagnitudeImportance(p=2), global_pruning=True, pruning_ratio=ratio,
     max_pruning_ratio=0.875, ignored_layers=last, round_to=8,
 ).step()
-torch.onnx.export(net, (example,), target, dynamo=False, opset_version=17)
+torch.onnx.export(
+    net, (example,), target, dynamo=False, opset_version=17, input_names=names[:1], output_names=names[1:],
+    dynamic_axes={name: {0: "batch"} for name in names},
+)
 """
 
 _ONNXSIM = """

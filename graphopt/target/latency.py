@@ -3,8 +3,8 @@
 A shape is an operator with its kernel, strides, dilations, grouping and the size of what it reads; only its widths are open. For
 each shape the time is known on a grid of widths,
 
-    t(inputs, outputs),     inputs and outputs rounded up to the device's step (but where the grid has
-                            them as they are), linear between grid points in both,
+    t(inputs, outputs),     inputs and outputs rounded up to the device's step (but for widths below
+                            one that the grid has), linear between grid points in both,
 
 times a factor where a width is no multiple of ``align`` (kernels then work in another layout). Rounding up is the staircase: 33
 channels take the time of 48 where the step is 16. What is no convolution takes ``rest`` nanoseconds for each element that it makes,
@@ -72,13 +72,19 @@ class Staircase:
     def time(self, inputs: float, outputs: float, step: int, align: int) -> float:
         """Microseconds."""
         factor = self.odd if (inputs % align and inputs > step) or outputs % align else 1.0
-        rows = [_along(self.outputs, row, _up(outputs, self.outputs, step)) for row in self.us]
-        return factor * (_along(self.inputs, rows, _up(inputs, self.inputs, step)) if self.inputs else rows[0])
+        rows = [_on_steps(self.outputs, row, outputs, step) for row in self.us]
+        return factor * (_on_steps(self.inputs, rows, inputs, step) if self.inputs else rows[0])
 
 
-def _up(width: float, grid: Sequence[int], step: int) -> float:
-    """A width on the staircase: as it is where its time is known, else on the next step."""
-    return width if width in grid else -(-width // step) * step
+def _on_steps(grid: Sequence[int], times: Sequence[float], width: float, step: int) -> float:
+    """The time of a width on the staircase; widths below a step that the grid has stand for themselves."""
+    below = {w for w in grid if w < step}
+    known = {w if w in below else _up(w, step): t for w, t in zip(grid, times, strict=True)}
+    return _along([*known], [*known.values()], width if width in below else _up(width, step))
+
+
+def _up(width: float, step: int) -> float:
+    return -(-width // step) * step
 
 
 def _along(widths: Sequence[float], times: Sequence[float], width: float) -> float:

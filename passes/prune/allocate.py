@@ -17,12 +17,13 @@ Of all choices that keep the budget the one that comes within ``NEAR`` of it, if
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import os
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,7 +54,7 @@ _SINGLES = 64
 _FEW = 5000
 """Choices that are all looked at."""
 
-_PAIRS = 20_000
+_PAIRS = 50_000
 """Exchanges of two groups that are looked at to come near a budget."""
 
 
@@ -199,6 +200,7 @@ def _unprinted() -> Generator[None]:
     """What native code prints goes nowhere: HiGHS says some things whatever its options are, into what may be a report."""
     try:
         sys.stdout.flush()
+        _flush_native()
         kept = os.dup(1)
     except (OSError, ValueError, AttributeError):  # there is no standard output
         yield
@@ -209,8 +211,15 @@ def _unprinted() -> Generator[None]:
         os.close(nowhere)
         yield
     finally:
+        _flush_native()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _flush_native() -> None:
+    """Write out what the C library has buffered."""
+    with suppress(OSError, TypeError, AttributeError):  # not where it cannot be asked
+        ctypes.CDLL(None).fflush(None)
 
 
 # -- fix-up ------------------------------------------------------------------------------------------------------------------
@@ -290,23 +299,26 @@ def _nearer(cost: Cost, ladders: Ladders, errors: Errors, choice: list[int], tar
     moves.sort(key=lambda m: m[2])
     prices = np.asarray([price for _, _, price in moves])
     window = (NEAR * target - base, target - base)
-    # Near enough, as if the two did not meet in one operator; then counted as it is.
-    wide = (2 * window[0] - window[1], 2 * window[1] - window[0])
-    room = _PAIRS
-    for first, (g, n, price) in enumerate(moves):
-        made = list(choice)
-        made[g] = n
+    for g, n, price in moves:
+        made = [*choice[:g], n, *choice[g + 1 :]]
         if window[0] <= price <= window[1] and total(errors, made) < least:
             best, least = made, total(errors, made)
+    # Two moves: near enough, as if they did not meet in one operator; then counted as it is. Those of little error first.
+    wide = (2 * window[0] - window[1], 2 * window[1] - window[0])
+    added = [errors[g](n) - errors[g](choice[g]) for g, n, _ in moves]
+    room = _PAIRS
+    for first in sorted(range(len(moves)), key=lambda k: (added[k], k)):
+        g, n, price = moves[first]
         low, high = np.searchsorted(prices, (wide[0] - price, wide[1] - price))
-        for h, m, _ in moves[max(first + 1, int(low)) : int(high)]:
+        for second in range(int(low), int(high)):
+            h, m, _ = moves[second]
             room -= 1
             if room < 0:
                 return best
-            if h == g:
+            if h == g or (added[second], second) < (added[first], first):
                 continue
-            both = list(made)
-            both[h] = m
+            both = list(choice)
+            both[g], both[h] = n, m
             if NEAR * target <= cost.count(both) <= target and total(errors, both) < least:
                 best, least = both, total(errors, both)
     return best

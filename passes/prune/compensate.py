@@ -58,7 +58,7 @@ class Compensator:
         for mixer in mixers:
             self._together.setdefault(self._name(mixer), []).append(mixer)
         self._read = [(m, c) for m in mixers if (c := _features(graph, m)) is not None]
-        self._last: dict[str, dict[bytes, Weights]] = {}
+        self._last: dict[tuple[str, int], dict[bytes, Weights]] = {}
 
     def weights(self, removed: NDArray[np.bool_]) -> dict[str, Weights]:
         """New weights for every mixer that loses features and has statistics."""
@@ -67,7 +67,7 @@ class Compensator:
             lost = removed[classes]
             if not lost.any():
                 continue
-            last, key = self._last.setdefault(mixer.node, {}), lost.tobytes()
+            last, key = self._last.setdefault((mixer.node, mixer.weight), {}), lost.tobytes()
             made = last.pop(key, None)
             if made is None:
                 together = self._together[self._name(mixer)]
@@ -121,11 +121,11 @@ def _compensate(
     value = graph.model.value(node.inputs[mixer.weight])
     if value is None:
         return None
-    bias = Bias(graph, mixer)
-    if statistics.constants and not bias.possible:
-        return None
     # Those who share a weight must come to the same one.
-    full = with_constant(moments, ridge, all(Bias(graph, m).possible for m in together))
+    bias, every = Bias(graph, mixer), all(Bias(graph, m).possible for m in together)
+    if statistics.constants and not every:
+        return None
+    full = with_constant(moments, ridge, every)
     blocks = shape.blocks(value)
     shift = np.zeros(blocks.shape[:2])
     for block in range(blocks.shape[0]):
@@ -154,8 +154,8 @@ class Bias:
         self._beta = attrs.float_(node, "beta", 1.0) if node.op == "Gemm" else 1.0
         weight = graph.model.value(node.inputs[mixer.weight])
         self._count = 0 if labels is None else labels.size
-        if labels is None and node.op == "Conv" and weight is not None:
-            self._count = weight.shape[0]  # a single channel has no label
+        if labels is None and weight is not None and node.op in ("Conv", "Gemm", "MatMul"):
+            self._count = weight.shape[mixer.rows]  # a single channel has no label
         self._dtype = np.dtype(np.float32) if weight is None else weight.dtype
         self._old: Floats | None = None
         self.known = True
@@ -163,6 +163,9 @@ class Bias:
         self._own = slot is not None and slot[0] == mixer.node
         self.possible = slot is not None and self._count > 0 and node.op != "ConvTranspose" and self._beta != 0
         if not self.possible or slot is None:
+            self.known = (
+                slot is None or slot[1] >= len(graph.nodes[slot[0]].inputs) or not graph.nodes[slot[0]].inputs[slot[1]].name
+            )
             return
         holder = graph.nodes[slot[0]]
         if slot[1] < len(holder.inputs) and holder.inputs[slot[1]].name:
@@ -195,6 +198,11 @@ class Bias:
     def offset(self) -> Floats:
         """What the bias that there was adds to the operator's own output."""
         return self._beta * self._known if self._own else np.zeros(self._count)
+
+    @property
+    def behind(self) -> Floats:
+        """What an operator behind this one adds, where that holds the bias."""
+        return np.zeros(self._count) if self._own else self._known
 
     @property
     def _known(self) -> Floats:

@@ -43,12 +43,16 @@ Floats = NDArray[np.float64]
 Removed = NDArray[np.bool_]
 
 _POSITIONS = 24
-"""Positions to fit on for each column, and at least ``_FEWEST`` in all, as far as ``_MOST_WORK`` multiplications allow,
-and ``_MOST_BYTES`` where samples are kept; but ``_LEAST``."""
+"""Positions to fit on for each column, and at least ``_FEWEST`` in all, as far as ``_MOST_WORK`` multiplications allow
+(but ``_LEAST``), and ``_MOST_BYTES`` where samples are kept: held-out ones take a third of it besides."""
 _FEWEST = 16384
 _MOST_WORK = 2e11
 _MOST_BYTES = 2**28
 _LEAST = 2048
+
+_CANDIDATES = 4
+_MOST_TRIED, _FEWEST_TRIED = 6e12, 16
+"""Multiply-accumulates to spend on trying candidates, and samples that are used all the same."""
 
 _BETTER = 1e-3
 """A choice replaces another if the error at the output falls by this share of it."""
@@ -63,7 +67,7 @@ class Refit:
     Attributes:
         updates: new weights by mixer.
         errors: the error at the output on held-out samples, at first and after each layer.
-        kept: by mixer what was chosen: ``refitted``, ``matched`` or both.
+        kept: by mixer what was chosen: ``refitted``, ``relaxed`` or neither, ``matched`` or not.
     """
 
     updates: dict[str, Weights]
@@ -129,6 +133,8 @@ class Refitter:
     _expected: Distance = field(init=False)
     _walk: Walk = field(init=False)
     _proto: onnx.ModelProto = field(init=False)
+    _tries: int = field(init=False)
+    """Batches of held-out samples that candidates are tried on."""
 
     def run(self, advance: Callable[[], None]) -> Refit:
         """Refit all layers; ``advance`` is called for each."""
@@ -142,7 +148,11 @@ class Refitter:
         result = Refit(self.updates)
         runs = self._walk.values("pruned", "held", self._proto, ends)
         result.errors.append(self._expected.error(runs))
-        for layer in layers_behind(self.graph, self.removed, self.updates):
+        layers = layers_behind(self.graph, self.removed, self.updates)
+        batch = next((len(v) for v in next(iter(self.samples["held"])).values() if np.ndim(v)), 1)
+        each = max(1, self.graph.cost.macs) * batch * max(1, len(layers)) * _CANDIDATES / 2  # half of a run is saved
+        self._tries = max(-(-_FEWEST_TRIED // batch), int(_MOST_TRIED / each))
+        for layer in layers:
             place = self._walk.position(layer.node.outputs[0].name)
             self._walk.advance(place, self._proto)
             self._layer(layer, place, result)
@@ -155,17 +165,20 @@ class Refitter:
     def _layer(self, layer: Layer, place: int, result: Refit) -> None:
         bias = Bias(self.graph, layer.mixer)
         if not bias.alpha or not bias.known:
+            self._keep(layer)
             return
         base = self._base(layer, bias, self.updates)
         fit, held = (self._samples(layer, bias, kind, place) for kind in ("fit", "held"))
         if not fit.sums.finite or not held.sums.finite:
+            self._keep(layer)
             return
         candidates = {"": base, **candidates_of(fit, held.sums, base, biased=bias.possible)}
         words = [{_W: self._weights(layer, c).weight} for c in candidates.values()]
         if bias.possible:
             words = [w | {_B: bias.of(c.shift.reshape(-1))} for w, c in zip(words, candidates.values(), strict=True)]
         free = _loosened(self._proto, self.graph, layer.mixer, bias.possible)
-        errors = self._expected.errors(self._walk.tried("held", free, self._expected.names, words), len(words))
+        runs = self._walk.tried("held", free, self._expected.names, words, self._tries)
+        errors = self._expected.errors(runs, len(words), self._tries)
         best = int(np.argmin(errors))
         if errors[best] > errors[0] * (1 - _BETTER):
             best = 0
@@ -177,6 +190,12 @@ class Refitter:
             self._settle(layer, chosen, bias)
         if name:
             result.kept[layer.mixer.node] = name
+
+    def _keep(self, layer: Layer) -> None:
+        """Leave the layer as it was compensated, by all samples."""
+        if layer.mixer.node in self.whole:
+            self.updates[layer.mixer.node] = self.whole[layer.mixer.node]
+            self._proto = self._network()
 
     def _settle(self, layer: Layer, chosen: Fit, bias: Bias) -> None:
         """Give the layer what was chosen."""
@@ -207,8 +226,8 @@ class Refitter:
         made, data = layer.node.outputs[0], layer.node.inputs[0].name
         total = self._added(layer, place)
         target, shortcut = (made, None) if total is None else total
-        flat = self._flat(target, bias.alpha)
-        offset = bias.offset.reshape(layer.blocks, 1, layer.outputs)
+        flat = self._flat(target, bias.alpha) if total is not None else self._flat(self._biased(layer), bias.alpha)
+        offset, behind = (v.reshape(layer.blocks, 1, layer.outputs) for v in (bias.offset, bias.behind))
         each = -(-_positions(layer, kept=flat is not None) // len(self.samples["fit"]))
         rng = np.random.default_rng([self.seed, place])
         samples = Samples.of(layer, flat)
@@ -217,8 +236,13 @@ class Refitter:
             terms = [before[target.name].astype(np.float64), *([now[shortcut]] if shortcut else [])]
             x, (wanted, *others) = layer.samples(now[data], terms, each, rng)
             added = (offset + sum(others)) / bias.alpha
-            samples.add(x, wanted / bias.alpha - added, np.broadcast_to(added, wanted.shape))
+            samples.add(x, wanted / bias.alpha - added, added + behind / bias.alpha)
         return samples
+
+    def _biased(self, layer: Layer) -> gs.Tensor:
+        """What the layer makes, with its bias where an operator behind it holds that."""
+        slot = bias_slot(self.graph, layer.mixer)
+        return self.graph.nodes[layer.mixer.node if slot is None else slot[0]].outputs[0]
 
     def _flat(self, made: gs.Tensor, scale: float) -> tuple[float, float] | None:
         """Below the first and above the second number it is all the same what the tensor holds, divided by ``scale``."""
@@ -252,10 +276,10 @@ def _positions(layer: Layer, *, kept: bool) -> int:
     """How many positions to fit on: enough for the columns, within bounds of work, and of memory where samples are kept."""
     columns = layer.kept.size
     work = max(1.0, float(layer.blocks) * columns**2)
-    most = int(_MOST_WORK / work)
+    most = max(_LEAST, int(_MOST_WORK / work))
     if kept:
-        most = min(most, _MOST_BYTES // (4 * layer.blocks * (columns + 2 * layer.outputs)))
-    return min(max(_FEWEST, _POSITIONS * columns), max(_LEAST, most))
+        most = min(most, max(1, _MOST_BYTES // (4 * layer.blocks * (columns + 2 * layer.outputs))))
+    return min(max(_FEWEST, _POSITIONS * columns), most)
 
 
 def _loosened(proto: onnx.ModelProto, graph: ChannelGraph, mixer: Mixer, biased: bool) -> onnx.ModelProto:

@@ -40,6 +40,9 @@ SHARES = (0.25, 0.5, 0.125, 0.75, 0.375, 0.625, 0.875)
 _WIDTHS = (7, 5, 4, 3, 2, 1)
 _MOST_SAMPLES = 128
 
+_WORST = 1e12
+"""An error that is infinite, as a number."""
+
 Update = Callable[[NDArray[np.bool_]], Mapping[str, Weights]]
 
 
@@ -103,7 +106,7 @@ class Distance:
     def __init__(self, names: Sequence[str], expected: Iterable[Mapping[str, Any]]) -> None:
         self.names = list(names)
         self._expected = Spool()
-        sums = np.zeros((3, len(names)))  # of ones, of the numbers, of their squares
+        counts, means, spread = (np.zeros(len(names)) for _ in range(3))
         sizes = np.zeros(len(names), np.int64)
         for run in expected:
             kept: dict[str, Any] = {}
@@ -112,32 +115,37 @@ class Distance:
                 if value is None:
                     continue
                 finite = value[np.isfinite(value)]
-                sums[:, k] += float(finite.size), float(finite.sum()), float(np.square(finite).sum())
+                if finite.size:  # two sets of numbers into one, about their own means
+                    count, mean = counts[k] + finite.size, float(finite.mean())
+                    apart = mean - means[k]
+                    spread[k] += float(np.square(finite - mean).sum()) + apart**2 * counts[k] * finite.size / count
+                    means[k] += apart * finite.size / count
+                    counts[k] = count
                 sizes[k] += value.size
                 kept[name] = run[name]
             self._expected.add(kept)
-        for name, known, size in zip(self.names, sums[0], sizes, strict=True):
+        for name, known, size in zip(self.names, counts, sizes, strict=True):
             if size and not known:
                 why = "is NaN or infinite throughout: nothing can be measured by it"
                 raise DataError("GO817", f"'{name}'", why, "other samples; or the model is broken")
-        mean, square = sums[1:] / np.maximum(sums[0], 1)
-        self._scale: Array = np.maximum(square - mean**2, 1e-12)
+        self._scale: Array = np.maximum(spread / np.maximum(counts, 1), 1e-12)
 
     def error(self, runs: Iterable[Mapping[str, Any]]) -> float:
         """Of one run a feed, in their order."""
         return self.errors(([run] for run in runs), 1)[0]
 
-    def errors(self, runs: Iterable[Sequence[Mapping[str, Any]]], count: int) -> list[float]:
-        """Of ``count`` runs a feed: one error each."""
+    def errors(self, runs: Iterable[Sequence[Mapping[str, Any]]], count: int, feeds: int | None = None) -> list[float]:
+        """Of ``count`` runs a feed: one error each. ``feeds``: of the first ones only."""
         squares, counts = np.zeros((count, len(self.names))), np.zeros((count, len(self.names)))
-        for mine, others in zip(self._expected, runs, strict=True):
+        expected = self._expected if feeds is None else self._expected.read(range(min(feeds, len(self._expected))))
+        for mine, others in zip(expected, runs, strict=True):
             wanted = {name: _floats(value) for name, value in mine.items()}
             for which, other in enumerate(others):
                 for k, name in enumerate(self.names):
                     a, b = wanted.get(name), _floats(other[name])
                     if a is not None and b is not None and a.shape == b.shape:
                         finite = np.isfinite(a)
-                        squares[which, k] += float(np.square((a - b)[finite]).sum())
+                        squares[which, k] += float(np.square(a[finite] - b[finite]).sum())
                         counts[which, k] += np.count_nonzero(finite)
         return [self._mean(s, c) for s, c in zip(squares, counts, strict=True)]
 
@@ -146,7 +154,7 @@ class Distance:
         if not known.any():
             return 0.0
         error = float(np.mean(squares[known] / counts[known] / self._scale[known]))
-        return error if np.isfinite(error) else 1e6
+        return error if np.isfinite(error) else float("inf")
 
 
 class Probe:
@@ -179,7 +187,7 @@ class Probe:
         """
         if first is not None:
             self._walk.advance(self._walk.position(first))
-        return self._distance.error(self._walk.values(*self._walk_key, variant.proto(), self._names))
+        return min(self._distance.error(self._walk.values(*self._walk_key, variant.proto(), self._names)), _WORST)
 
     @property
     def _walk_key(self) -> tuple[str, str]:

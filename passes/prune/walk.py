@@ -117,12 +117,14 @@ class Walk:
         yield from _picked(self._through(proto, self._stores[network, kind], names), names)
 
     def tried(
-        self, kind: str, proto: onnx.ModelProto, names: Sequence[str], choices: Sequence[Mapping[str, Array]]
+        self, kind: str, proto: onnx.ModelProto, names: Sequence[str], choices: Sequence[Mapping[str, Array]], count: int
     ) -> Iterator[list[dict[str, Array]]]:
-        """Tensors of the pruned network for several values of its free inputs, feed by feed; the values are no part of a feed."""
+        """Tensors of the pruned network for several values of its free inputs, for the first ``count`` feeds; the values are no
+        part of a feed.
+        """
         store = self._stores["pruned", kind]
         session: Session | None = None
-        for feed in store:
+        for feed in store.read(range(min(count, len(store)))):
             if session is None:
                 cut = prefix(proto, names, ports({**feed, **choices[0]}))
                 session = Session(cut, threads=self.threads, label="a part of the model")

@@ -11,9 +11,19 @@ import pytest
 from graphopt.analysis.channels import ChannelGraph
 from graphopt.model import Model
 from graphopt.passes.prune import Prune
+from graphopt.passes.prune.compensate import Bias
 from graphopt.passes.prune.layers import Layer, Sums, layer_of
 from graphopt.passes.prune.refit import Refitter, layers_behind
-from graphopt.passes.prune.regression import Fit, Samples, best_ridge, matched, matched_behind, relaxed_fit, ridge_fit
+from graphopt.passes.prune.regression import (
+    Fit,
+    Samples,
+    best_ridge,
+    candidates_of,
+    matched,
+    matched_behind,
+    relaxed_fit,
+    ridge_fit,
+)
 from graphopt.passes.prune.sensitivity import macs_by_output
 from graphopt.passes.prune.walk import Walk
 from graphopt.pipeline import Context
@@ -247,3 +257,77 @@ def test_an_operator_before_a_sum_makes_up_for_the_shortcut() -> None:
     found = Refitter(graph, removed, {}, {}, samples, 0, 1).run(lambda: None)
     assert found.errors[0] > 0.1
     assert found.errors[-1] < 1e-6
+
+
+# -- what an operator is fitted to -----------------------------------------------------------------------------------------------
+
+
+def scored(op: str) -> onnx.ModelProto:
+    """A perceptron with one score as output."""
+    net = Net(4)
+    x = net.op("Relu", net.op("Gemm", net.input("n", 10), net.const(net.random(10, 32)), net.const(net.random(32))))
+    weight, bias = net.const(net.random(32, 1)), net.const(net.random(1))
+    return net.model(net.op("Gemm", x, weight, bias) if op == "Gemm" else net.op("Add", net.op("MatMul", x, weight), bias))
+
+
+@pytest.mark.parametrize("op", ["Gemm", "MatMul"])
+def test_an_operator_of_one_output(op: str) -> None:
+    proto, rng = scored(op), np.random.default_rng(0)
+    data, fresh = ([{"x": rng.standard_normal((1, 10)).astype(np.float32)} for _ in range(n)] for n in (64, 200))
+    errors = []
+    for options in ({}, {"compensate": False}):
+        model = Model.load(proto)
+        Prune(macs=0.6, multiple=4, **options).run(model, Context(model.copy(), feeds=feeds_from(data, model)))  # type: ignore[arg-type]
+        errors.append(sum(float(np.square(outputs_of(model.proto(), f)[0] - outputs_of(proto, f)[0]).sum()) for f in fresh))
+    assert errors[0] < 0.5 * errors[1]
+
+
+def before_relu(kind: str) -> onnx.ModelProto:
+    """A layer that loses features, with its bias in some place, perhaps with a shortcut, before a Relu."""
+    net = Net(6)
+    x = net.input("n", 12)
+    wide = net.op("Relu", net.op("Gemm", x, net.const(net.random(12, 24)), net.const(net.random(24))))
+    weight, bias = net.const(net.random(24, 16)), net.const(net.random(16))
+    made = {
+        "gemm": lambda: net.op("Gemm", wide, weight, bias),
+        "scaled gemm": lambda: net.op("Gemm", wide, weight, bias, alpha=0.5, beta=2.0),
+        "turned gemm": lambda: net.op("Gemm", wide, weight, bias, alpha=-1.0),
+        "bias behind": lambda: net.op("Add", net.op("MatMul", wide, weight), bias),
+        "shortcut": lambda: net.op("Add", net.op("Gemm", x, net.const(net.random(12, 16))), net.op("Gemm", wide, weight, bias)),
+    }[kind]()
+    return net.model(net.op("Gemm", net.op("Relu", made), net.const(net.random(16, 3)), net.const(net.random(3))))
+
+
+@pytest.mark.parametrize("kind", ["gemm", "scaled gemm", "turned gemm", "bias behind", "shortcut"])
+def test_samples_are_what_the_operator_makes_and_what_is_added_to_it(kind: str) -> None:
+    """W x, what is added and the flat ends together are what the Relu reads, whatever scales and wherever the bias is."""
+    proto = before_relu(kind)
+    graph = channels_of(proto)
+    mixer = next(m for m in graph.flow.mixers if graph.model.value(graph.nodes[m.node].inputs[m.weight]).shape == (24, 16))  # type: ignore[union-attr]
+    removed = np.zeros(len(graph.flow.table), bool)
+    layer = layer_of(graph, mixer, removed)
+    assert layer is not None
+    feeds = Spool.of([{"x": RNG.standard_normal((40, 12)).astype(np.float32)}])
+    refitter = Refitter(graph, removed, {}, {}, {"fit": feeds, "held": feeds}, 0, 1)
+    refitter.run(lambda: None)
+    bias = Bias(graph, mixer)
+    samples = refitter._samples(layer, bias, "fit", refitter._walk.position(layer.node.outputs[0].name))
+    assert samples.flat is not None
+    assert sorted(abs(v) for v in samples.flat) == [0.0, np.inf]
+    weight = graph.model.value(layer.node.inputs[1])
+    assert weight is not None
+    read = next(n for n in graph.model.graph.nodes if n.op == "Relu" and n is not graph.model.graph.nodes[1]).inputs[0].name
+    (x, y, added), *_ = samples.chunks()
+    assert np.abs(x @ layer.matrix(weight).transpose(0, 2, 1) - y).max() <= 1e-4
+    wanted = Session(graph.model, extra_outputs=[read]).run(next(iter(feeds)))[read]
+    order = np.lexsort(np.round(bias.alpha * (y + added)[0], 4).T)
+    assert np.abs(bias.alpha * (y + added)[0][order] - wanted[np.lexsort(np.round(wanted, 4).T)]).max() <= 1e-3
+
+
+def test_a_fit_of_no_numbers_is_no_candidate() -> None:
+    net = Net(1)
+    _, layer = only_layer(net.model(net.conv(net.input(1, 4, 5, 5), 3, 1)))
+    base = Fit(RNG.standard_normal((1, 3, 4)), np.zeros((1, 3)))
+    samples = Samples.of(layer, (0.0, np.inf))
+    samples.add(1e30 * RNG.standard_normal((1, 50, 4)), 1e30 * RNG.standard_normal((1, 50, 3)), np.zeros((1, 1, 3)))
+    assert all(fit.finite for fit in candidates_of(samples, samples.sums, base, biased=True).values())
