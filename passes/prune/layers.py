@@ -162,7 +162,10 @@ class Sums:
         for start in range(0, x.shape[1], step):
             a, b = (v[:, start : start + step].astype(np.float64) for v in (x, y))
             turned = a.transpose(0, 2, 1)
-            self.xx += turned @ a
+            if len(a) == 1:
+                self.xx[0] += a[0].T @ a[0]  # of one matrix and its transpose half is computed
+            else:
+                self.xx += turned @ a
             self.xy += turned @ b
             self.x += a.sum(1)
             self.y += b.sum(1)

@@ -46,6 +46,8 @@ _MOST_STRETCH = 2.0
 
 _TURNS = 12
 """Of relaxed targets, and of moments behind a function."""
+_AGAIN = 4
+"""Of relaxed targets, from a fit to most of the samples."""
 
 _CHUNK = 2**24
 """Bytes of a matrix of samples."""
@@ -154,7 +156,7 @@ def _again(name: str, samples: Samples, base: Fit, chosen: Fit, *, biased: bool)
     if name == MATCHED:
         return matched(samples.sums, base)
     if name in (RELAXED, RELAXED_MATCHED):
-        relaxed = relaxed_fit(samples, base, chosen, constant=biased)
+        relaxed = relaxed_fit(samples, base, chosen, constant=biased, turns=_AGAIN)
         return relaxed if relaxed is None or name == RELAXED else matched_behind(samples, relaxed)
     refitted = ridge_fit(samples.sums, base, chosen.ridge, constant=biased)
     return refitted if refitted is None or name == REFITTED else matched(samples.sums, refitted)
@@ -190,7 +192,7 @@ def matched(sums: Sums, fit: Fit) -> Fit:
     return Fit(weight, mean_y - np.einsum("gok,gk->go", weight, mean_x), fit.ridge)
 
 
-def relaxed_fit(samples: Samples, base: Fit, start: Fit, *, constant: bool) -> Fit | None:
+def relaxed_fit(samples: Samples, base: Fit, start: Fit, *, constant: bool, turns: int = _TURNS) -> Fit | None:
     """The fit to relaxed targets, from ``start`` and with its ridge; None where nothing is relaxed, or it cannot be solved."""
     sums, flat = samples.sums, samples.flat
     if flat is None:
@@ -199,7 +201,7 @@ def relaxed_fit(samples: Samples, base: Fit, start: Fit, *, constant: bool) -> F
     if not system.solvable:
         return None
     fit = at = start
-    for turn in range(_TURNS):
+    for turn in range(turns):
         # Of what is made, exactly, plus of what is amiss: that is small, and may be summed from float32.
         weight = at.weight.transpose(0, 2, 1)
         xy = sums.xx @ weight + sums.x[:, :, None] * at.shift[:, None]
@@ -224,16 +226,13 @@ def matched_behind(samples: Samples, fit: Fit) -> Fit:
         return matched(samples.sums, fit)
     low, high = samples.flat
     made = [_made(x, fit) for x, _, _ in samples.chunks()]
-    count = max(samples.sums.count, 1)
-    mean, deviation = _moments((np.clip(y.astype(np.float64) + added, low, high) for _, y, added in samples.chunks()), count)
-    middle, _ = _moments((z.astype(np.float64) for z in made), count)
+    added = [s for _, _, s in samples.chunks()]
+    mean, deviation = _moments(np.clip(y + s, low, high) for _, y, s in samples.chunks())
+    middle, _ = _moments(made)
     stretch, place = np.ones_like(middle), middle
     for _ in range(_TURNS):
-        now = (
-            np.clip(stretch * (z - middle) + place + added, low, high)
-            for z, (_, _, added) in zip(made, samples.chunks(), strict=True)
-        )
-        have, spread = _moments(now, count)
+        scale, shift = stretch.astype(np.float32), (place - stretch * middle).astype(np.float32)
+        have, spread = _moments(np.clip(z * scale + (s + shift), low, high) for z, s in zip(made, added, strict=True))
         known = (spread > _ROUNDING * np.abs(mean)) & (spread > 0)
         factor = np.divide(deviation, spread, out=np.ones_like(spread), where=known)
         stretch = (stretch * factor).clip(1 / _MOST_STRETCH, _MOST_STRETCH)
@@ -242,14 +241,15 @@ def matched_behind(samples: Samples, fit: Fit) -> Fit:
     return Fit(weight, (place - stretch * (middle - fit.shift[:, None]))[:, 0], fit.ridge)
 
 
-def _moments(parts: Iterable[Floats], count: int) -> tuple[Floats, Floats]:
+def _moments(parts: Iterable[Array]) -> tuple[Floats, Floats]:
     """Mean and deviation over all positions of parts [blocks, positions, outputs]: [blocks, 1, outputs] each."""
-    total, squares = (np.zeros(1) for _ in range(2))
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
     for part in parts:
-        total = total + part.sum(1, keepdims=True)
-        squares = squares + np.square(part).sum(1, keepdims=True)
-    mean = total / count
-    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+        count += part.shape[1]
+        total = total + part.sum(1, keepdims=True, dtype=np.float64)
+        squares = squares + np.square(part).sum(1, keepdims=True, dtype=np.float64)
+    mean = total / max(count, 1)
+    return mean, np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0.0))
 
 
 def _made(x: Array, fit: Fit) -> Array:
