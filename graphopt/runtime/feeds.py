@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -231,33 +232,30 @@ class _Passes:
 
 
 class Spool:
-    """What can be had only once (feeds of a generator, outputs of a session that is gone): in memory up to a bound, then in a
-    temporary folder.
+    """What can be had only once (feeds of a generator, outputs of a session that is gone), in the order in which it came: in memory
+    up to a bound, else in a temporary folder.
     """
 
     def __init__(self) -> None:
-        self._kept: list[FeedDict] = []
+        self._feeds: list[FeedDict | _Stored] = []
         self._bytes = 0
         self._folder: Path | None = None
-        self._names: list[str] = []
-        self._on_disk = 0
 
     def add(self, feed: FeedDict) -> None:
         """Keep one more."""
         size = bytes_of(feed)
         if self._bytes + size <= _SPOOL_BYTES or not all(map(_storable, feed.values())):
             # A copy: readers like to hand out one buffer again and again.
-            self._kept.append(copy.deepcopy(feed))
+            self._feeds.append(copy.deepcopy(feed))
             self._bytes += size
             return
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="graphopt-"))
             # Not a TemporaryDirectory: feeds live as long as somebody holds them, and going away with them is no mistake.
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        path = self._folder / f"{self._on_disk}.npz"
-        np.savez(path, allow_pickle=False, **{f"input{i}": array for i, array in enumerate(feed.values())})
-        self._names = list(feed)
-        self._on_disk += 1
+        stored = _Stored(self._folder / f"{len(self._feeds)}.npz", tuple(feed))
+        np.savez(stored.path, allow_pickle=False, **{f"input{i}": array for i, array in enumerate(feed.values())})
+        self._feeds.append(stored)
 
     @staticmethod
     def of(feeds: Iterable[FeedDict]) -> Spool:
@@ -268,7 +266,7 @@ class Spool:
         return made
 
     def __len__(self) -> int:
-        return len(self._kept) + self._on_disk
+        return len(self._feeds)
 
     def __iter__(self) -> Iterator[FeedDict]:
         return self.read(range(len(self)))
@@ -276,15 +274,20 @@ class Spool:
     def read(self, indices: Sequence[int]) -> Iterator[FeedDict]:
         """What was kept, by number."""
         for index in indices:
-            if index < len(self._kept):
-                yield dict(self._kept[index])
-            else:
-                yield self._stored(index - len(self._kept))
+            found = self._feeds[index]
+            yield found.read() if isinstance(found, _Stored) else dict(found)
 
-    def _stored(self, index: int) -> FeedDict:
-        folder = self._folder or Path()
-        with np.load(folder / f"{index}.npz", allow_pickle=False) as stored:
-            return {name: stored[f"input{i}"] for i, name in enumerate(self._names)}
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A feed on disk; names of inputs may be no names of files."""
+
+    path: Path
+    names: tuple[str, ...]
+
+    def read(self) -> FeedDict:
+        with np.load(self.path, allow_pickle=False) as arrays:
+            return {name: arrays[f"input{i}"] for i, name in enumerate(self.names)}
 
 
 def _cut_all(elements: Iterator[object], cutter: Cutter) -> Iterator[list[FeedDict]]:

@@ -46,7 +46,7 @@ _POSITIONS = 24
 """Positions to fit on for each column, and at least ``_FEWEST`` in all, as far as ``_MOST_WORK`` multiplications allow
 (but ``_LEAST``), and ``_MOST_BYTES`` where samples are kept: held-out ones take a third of it besides."""
 _FEWEST = 16384
-_MOST_WORK = 2e11
+_MOST_WORK = 1e11
 _MOST_BYTES = 2**28
 _LEAST = 2048
 

@@ -46,6 +46,8 @@ _MOST_STRETCH = 2.0
 
 _TURNS = 12
 """Of relaxed targets, and of moments behind a function."""
+_STILL = 1e-3
+"""A share of all weights: where a turn moves them by less, they have arrived."""
 _AGAIN = 4
 """Of relaxed targets, from a fit to most of the samples."""
 
@@ -214,6 +216,8 @@ def relaxed_fit(samples: Samples, base: Fit, start: Fit, *, constant: bool, turn
         found = system.fit(xy, y)
         if found is None:
             return None
+        if np.square(found.weight - at.weight).sum() < _STILL**2 * np.square(found.weight).sum():
+            return found
         ahead = turn / (turn + 3)
         at = Fit(found.weight + ahead * (found.weight - fit.weight), found.shift + ahead * (found.shift - fit.shift))
         fit = found

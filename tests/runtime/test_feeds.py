@@ -305,3 +305,17 @@ def test_inputs_with_a_value_of_their_own_need_not_be_fed() -> None:
         if "w" not in {i.name for i in proto.graph.input}:
             pytest.skip("the parser dropped the input")
         assert [spec.name for spec in input_specs(Model.load(proto))] == ["x"]
+
+
+@pytest.mark.parametrize("bound", [0, 100, 10**9])
+def test_a_spool_gives_back_what_came_in_its_order(bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a small one would still fit into memory behind large ones that did not, and where names differ."""
+    monkeypatch.setattr(feeds_module, "_SPOOL_BYTES", bound)
+    given: list[dict[str, Any]] = [{"x": np.full(n, k), f"y{k % 2}": np.ones(1)} for k, n in enumerate((4, 40, 4, 30, 1, 2))]
+    given.append({"x": np.array(["text"], object)})
+    spool = feeds_module.Spool.of(given)
+    assert len(spool) == len(given)
+    for wanted, found in zip(given, spool, strict=True):
+        assert list(found) == list(wanted)
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert [f["x"][0] for f in spool.read([1, 4])] == [1, 4]
