@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import graphopt
+from graphopt.analysis import Analyses, Cost
+from graphopt.pipeline import Context
 from graphopt.runtime import Session, open_data
 
 Array = NDArray[Any]
@@ -98,6 +100,11 @@ def task(name: str, args: argparse.Namespace) -> Task:
         "depth": depth,
     }
     return named.get(name, photos)(args)
+
+
+def macs(model: graphopt.Model) -> int:
+    """Multiply-accumulates of a model, dynamic sizes as in generated inputs."""
+    return int(Analyses(model).get(Cost(Context(model).input_shapes())).macs)
 
 
 def _sqnr(record: Any) -> float:

@@ -24,10 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import graphopt
-from benchmarks.curves import Judge, task
-from graphopt.analysis import Analyses, Cost
+from benchmarks.curves import Judge, macs, task
 from graphopt.errors import GraphoptError
-from graphopt.pipeline import Context
 
 Array = NDArray[Any]
 
@@ -84,18 +82,18 @@ class Peer:
 
 def pruned(peer: Peer, source: Path, keep: float, folder: Path) -> tuple[graphopt.Model, float] | str:
     """The peer's model with the most multiply-accumulates within the budget, and their share; or why there is none."""
-    before = _macs(graphopt.load(source))
+    before = macs(graphopt.load(source))
     low, high = 0.0, 0.95
     best: tuple[graphopt.Model, float] | str = "never within the budget"
     for turn in range(BISECTIONS):
-        middle, target = (low + high) / 2, folder / f"{len(list(folder.iterdir()))}-{turn}.onnx"
+        middle, target = (low + high) / 2, folder / f"{peer.name}-{keep}-{turn}.onnx"
         command = [peer.python, "-c", peer.script, str(source), str(target), str(middle), peer.data]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             return done.stderr.strip().splitlines()[-1][:60]
         try:
             model = graphopt.load(target)
-            share = _macs(model) / before
+            share = macs(model) / before
         except GraphoptError as error:
             return str(error)[:60]
         if share <= keep:
@@ -103,10 +101,6 @@ def pruned(peer: Peer, source: Path, keep: float, folder: Path) -> tuple[graphop
         else:
             low = middle
     return best
-
-
-def _macs(model: graphopt.Model) -> float:
-    return float(Analyses(model).get(Cost(Context(model).input_shapes())).macs)
 
 
 def _judged(judge: Judge, model: graphopt.Model) -> str:
@@ -135,7 +129,7 @@ def peers(args: argparse.Namespace, feeds: list[dict[str, Array]], folder: Path)
 def ours(folded: graphopt.Model, keep: float, feeds: list[dict[str, Array]]) -> tuple[graphopt.Model, float]:
     """Our model and its share of the multiply-accumulates."""
     model = graphopt.run(folded, f"prune:macs={keep}:multiple=8", data=feeds, timing=False).model
-    return model, _macs(model) / _macs(folded)
+    return model, macs(model) / macs(folded)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 import onnx
 
 import graphopt
-from graphopt.analysis import Analyses, Cost
+from benchmarks.curves import macs
 from graphopt.errors import GraphoptError
 from graphopt.passes.prune import Prune
 from graphopt.pipeline import Context
@@ -94,7 +94,7 @@ def measure(run: Run, path: Path, args: argparse.Namespace) -> Pruned:
     try:
         pruned, seconds = run(path, args.ratio, args.multiple, args.peer_python)
         verdict = compare(onnx.load(path), pruned, dynamic=1)
-        before, after = (_macs(p) for p in (onnx.load(path), pruned))
+        before, after = (macs(graphopt.load(p)) for p in (onnx.load(path), pruned))
     except (Mixed, Unrelated, AssertionError, GraphoptError, RuntimeError, NotImplementedError, ValueError) as error:
         return Pruned(seconds=seconds, wrong=f"{type(error).__name__}: {' '.join(str(error).split())}")
     except Exception as error:  # noqa: BLE001  onnxruntime's errors have no common ancestor
@@ -102,11 +102,6 @@ def measure(run: Run, path: Path, args: argparse.Namespace) -> Pruned:
     removed = sum(verdict.gone.rows.values())
     wrong = "" if verdict.deviation <= KEPT else f"other outputs: {verdict.deviation:.1e}"
     return Pruned(after / max(before, 1), removed, verdict.deviation, seconds, wrong)
-
-
-def _macs(proto: onnx.ModelProto) -> int:
-    model = graphopt.load(proto)
-    return int(Analyses(model).get(Cost(Context(model).input_shapes())).macs)
 
 
 def main() -> int:

@@ -18,8 +18,7 @@ import torch
 
 from models import training
 from models.cifar_bottleneck.net import CifarBottleneck
-from models.cifar_rep import data
-from models.cifar_rep.train import batches, epoch, mirrored, optimizer_of, tensors, to_input, write
+from models.cifar_rep.train import batches, command, epoch, mirrored, optimizer_of, tensors
 
 SEED = 3
 EPOCHS = 24
@@ -61,19 +60,9 @@ def train(folder: Path, epochs: int, seed: int, state: Path | None) -> CifarBott
 
 
 def main() -> None:
-    """Fetch the data set, train, report the accuracy, export."""
-    parser = training.arguments("Train cifar_bottleneck and export it.", data=data.FOLDER, out=Path(__file__).parent, seed=SEED)
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="0: export untrained (default: %(default)s)")
-    parser.add_argument("--state", type=Path, help="file for the state of the training, to go on from")
-    options = training.parse(parser)
-    data.fetch(options.data)
-    started = time.perf_counter()
-    net = train(options.data, options.epochs, options.seed, options.state)
-    print(f"{options.epochs} epochs in {time.perf_counter() - started:.0f} s", flush=True)
-    images, labels = tensors(options.data, "test")
-    print(f"top-1 on the {len(images)} test images {training.accuracy(net, images, labels, to_input):.4f}", flush=True)
+    """The command line of this network."""
     text = "CIFAR-10 classifier with residual bottlenecks, its batch norms left in."
-    write(net, images[:64], options.out / "cifar_bottleneck.onnx", text)
+    command(train, out=Path(__file__).parent, seed=SEED, epochs=EPOCHS, text=text)
 
 
 if __name__ == "__main__":

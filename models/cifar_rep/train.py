@@ -178,10 +178,18 @@ def write(net: nn.Module, images: Tensor, path: Path, text: str, *, tolerance: f
     export.save(model, net, to_input(images).contiguous(), path, tolerance=tolerance)
 
 
-def main() -> None:
-    """Fetch the data set, train, report the accuracy, export."""
-    parser = training.arguments("Train cifar_rep and export it.", data=data.FOLDER, out=Path(__file__).parent, seed=SEED)
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="0: export untrained (default: %(default)s)")
+def command(train: Callable[[Path, int, int, Path | None], nn.Module], *, out: Path, seed: int, epochs: int, text: str) -> None:
+    """Fetch the data set, train, report the accuracy, export as the file of the folder ``out``: a training's command line.
+
+    Args:
+        train: takes the folder of the data, epochs, seed and the file of the state.
+        out: the network's folder; its name is the network's.
+        seed: the default.
+        epochs: the default.
+        text: describes the network in its file.
+    """
+    parser = training.arguments(f"Train {out.name} and export it.", data=data.FOLDER, out=out, seed=seed)
+    parser.add_argument("--epochs", type=int, default=epochs, help="0: export untrained (default: %(default)s)")
     parser.add_argument("--state", type=Path, help="file for the state of the training, to go on from")
     options = training.parse(parser)
     data.fetch(options.data)
@@ -190,8 +198,13 @@ def main() -> None:
     print(f"{options.epochs} epochs in {time.perf_counter() - started:.0f} s", flush=True)
     images, labels = tensors(options.data, "test")
     print(f"top-1 on the {len(images)} test images {training.accuracy(net, images, labels, to_input):.4f}", flush=True)
+    write(net, images[:64], options.out / f"{out.name}.onnx", text)
+
+
+def main() -> None:
+    """The command line of this network."""
     text = "CIFAR-10 classifier with the branches and batch norms of its training left in."
-    write(net, images[:64], options.out / "cifar_rep.onnx", text)
+    command(train, out=Path(__file__).parent, seed=SEED, epochs=EPOCHS, text=text)
 
 
 if __name__ == "__main__":

@@ -88,13 +88,6 @@ def _features(graph: ChannelGraph, mixer: Mixer) -> Labels | None:
     return None if source is None else feature_classes(graph, mixer, source)
 
 
-def compensated(
-    graph: ChannelGraph, mixers: Sequence[Mixer], removed: NDArray[np.bool_], statistics: Statistics, ridge: float
-) -> dict[str, Weights]:
-    """New weights for every mixer that loses features and has statistics."""
-    return Compensator(graph, mixers, statistics, ridge).weights(removed)
-
-
 def _moments(graph: ChannelGraph, together: Sequence[Mixer], statistics: Statistics) -> Moments | None:
     """The moments over all mixers that share one weight, so that they go on sharing it."""
     joined: Moments | None = None

@@ -33,7 +33,7 @@ from graphopt.passes.prune.spaces import translated
 from graphopt.passes.simplify import Simplify
 from graphopt.pipeline import Context, Kind, Outcome, Pass, Refusal, Rewrite, option
 
-RIDGES = (1e-9, 1e3)
+RIDGE_LIMITS = (1e-9, 1e3)
 """Regularisations that leave equations which can be solved, and weights that are finite."""
 
 DEFAULT_MACS = 0.75
@@ -137,8 +137,8 @@ class Prune(Pass):
             raise UsageError("GO940", str(self), f"ratio={self.ratio} is not a share from 0 to less than 1")
         if self.multiple is not None and self.multiple < 1:
             raise UsageError("GO940", str(self), f"multiple={self.multiple} is not a positive number")
-        if not RIDGES[0] <= self.ridge <= RIDGES[1]:
-            raise UsageError("GO940", str(self), f"ridge={self.ridge:g} is not from {RIDGES[0]:g} to {RIDGES[1]:g}")
+        if not RIDGE_LIMITS[0] <= self.ridge <= RIDGE_LIMITS[1]:
+            raise UsageError("GO940", str(self), f"ridge={self.ridge:g} is not from {RIDGE_LIMITS[0]:g} to {RIDGE_LIMITS[1]:g}")
 
     def _settled(self, ctx: Context) -> Prune:
         """With a goal: with neither a goal nor data only what is dead may go."""
@@ -327,28 +327,25 @@ class Prune(Pass):
         if budget.clocked and after <= budget.target / CLOCK:
             outcome.notes.append(f"{after / total:.1%} of the latency are left, within the clock's tolerance of what was allowed")
             return
-        if removed is None and getattr(self, budget.metric) is not None:
-            stay = "those that could do not pay on the target" if planner.idle else "all are frozen, or in groups of one step"
-            finer = planner.finer()
-            hint = (
-                "`graphopt groups` says what keeps the channels"
-                if finer is None
-                else f"take multiple={finer}, with which it can be met"
-            )
-            raise BudgetError("GO401", str(self), f"no channel can go: {stay}", hint)
+        asked = getattr(self, budget.metric) is not None
         reached = after / total
         idle = ", do not pay on the target" if planner.idle else ""
         least = f"at their least for widths in multiples of {planner.settings.multiple}"
         why = (
             f"at most {1 - reached:.1%} of the {budget.words} can go: the rest belongs to channels that are frozen{idle} or {least}"
         )
-        if getattr(self, budget.metric) is not None:
-            finer = planner.finer()
-            ways = [] if reached >= 0.995 else [f"ask for {budget.metric}={reached + 0.005:.2f} or more"]
-            ways += [] if finer is None else [f"take multiple={finer}, with which it can be met"]
-            hint = ", or ".join(ways) or "`graphopt groups` says what keeps the channels"
-            raise BudgetError("GO401", str(self), why, hint)
-        outcome.notes.append(why)
+        if not asked:
+            outcome.notes.append(why)
+            return
+        if removed is None:  # what a clock says of an unchanged model is noise
+            reached = 1.0
+            stay = "those that could do not pay on the target" if planner.idle else "all are frozen, or in groups of one step"
+            why = f"no channel can go: {stay}"
+        finer = planner.finer()
+        ways = [] if reached >= 0.995 else [f"ask for {budget.metric}={reached + 0.005:.2f} or more"]
+        ways += [] if finer is None else [f"take multiple={finer}, with which it can be met"]
+        hint = ", or ".join(ways) or "`graphopt groups` says what keeps the channels"
+        raise BudgetError("GO401", str(self), why, hint)
 
 
 def _time(before: Model, after: Model, ctx: Context, outcome: Outcome) -> None:

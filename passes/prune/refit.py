@@ -226,7 +226,7 @@ class Refitter:
         made, data = layer.node.outputs[0], layer.node.inputs[0].name
         total = self._added(layer, place)
         target, shortcut = (made, None) if total is None else total
-        flat = self._flat(target, bias.alpha) if total is not None else self._flat(self._biased(layer), bias.alpha)
+        flat = self._flat(self._biased(layer) if total is None else target, bias.alpha)
         offset, behind = (v.reshape(layer.blocks, 1, layer.outputs) for v in (bias.offset, bias.behind))
         each = -(-_positions(layer, kept=flat is not None) // len(self.samples["fit"]))
         rng = np.random.default_rng([self.seed, place])

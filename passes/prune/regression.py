@@ -34,6 +34,7 @@ from graphopt.passes.prune.layers import Layer, Sums
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
+Part = tuple[Array, Array, Array]
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Strengths that are tried, relative to the mean variance of a feature."""
@@ -81,8 +82,8 @@ class Samples:
 
     sums: Sums
     flat: tuple[float, float] | None = None
-    parts: list[Part] = field(default_factory=list["Part"])
-    _waiting: list[Part] = field(default_factory=list["Part"])
+    parts: list[Part] = field(default_factory=list[Part])
+    _waiting: list[Part] = field(default_factory=list[Part])
 
     @staticmethod
     def of(layer: Layer, flat: tuple[float, float] | None) -> Samples:
@@ -120,9 +121,6 @@ class Samples:
             for start in range(0, x.shape[1], step):
                 part = slice(start, start + step)
                 yield x[:, part], y[:, part], added if added.shape[1] == 1 else added[:, part]
-
-
-Part = tuple[Array, Array, Array]
 
 
 REFITTED, MATCHED, BOTH = "refitted", "matched", "refitted, matched"

@@ -11,7 +11,7 @@ import pytest
 from graphopt.analysis.channels import ChannelGraph
 from graphopt.model import Model
 from graphopt.passes.prune.allocate import Curve, allocate, steps
-from graphopt.passes.prune.compensate import compensated
+from graphopt.passes.prune.compensate import Compensator
 from graphopt.passes.prune.costs import macs_of
 from graphopt.passes.prune.importance import by_activations
 from graphopt.passes.prune.realise import realise
@@ -78,7 +78,7 @@ READERS: dict[str, Build] = {
 def prune(graph: ChannelGraph, channels: list[int], statistics: Statistics) -> onnx.ModelProto:
     units = graph.flow.table.find(graph.flow.tensors["a"].fields[0].labels)[channels]
     removed = graph.flow.table.marked(units)
-    updates = compensated(graph, graph.flow.mixers, removed, statistics, RIDGE)
+    updates = Compensator(graph, graph.flow.mixers, statistics, RIDGE).weights(removed)
     assert updates
     reference = masked(graph, removed, updates)
     result = realise(reference, graph, removed)
